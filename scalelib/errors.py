@@ -1,0 +1,55 @@
+"""The one exception family of scalelib, and the form that its messages take."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ScalelibError(ValueError):
+    """Base of every error that scalelib raises on purpose."""
+
+
+class DataError(ScalelibError):
+    """An image, an annotation, a slide or a measure breaks a rule."""
+
+
+class WeightsError(ScalelibError):
+    """A weight file is missing, truncated, or made for another network."""
+
+
+class NetworkError(ScalelibError):
+    """A network, layer or tap is unknown or of a kind that cannot be used."""
+
+
+class ResultsError(ScalelibError):
+    """A result, its card, a profile or a claim is missing, malformed or inconsistent."""
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """A hint that names close matches, or an empty string.
+
+    Parameters
+    ----------
+    wanted : str
+        The name received.
+    known : iterable of str
+        The names that exist.
+
+    Returns
+    -------
+    str
+        For instance ``"Did you mean 'mixed10' or 'mixed1'?"``.
+
+    Examples
+    --------
+    >>> did_you_mean("mixed11", ["mixed1", "mixed10", "softmax"])
+    "Did you mean 'mixed1' or 'mixed10'?"
+    """
+    known = list(known)
+    lowered = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.6)
+    close = sorted({lowered[name] for name in close}, key=lambda name: (abs(len(name) - len(wanted)), name))
+    if not close:
+        return ""
+    return "Did you mean " + " or ".join(repr(name) for name in close) + "?"
