@@ -44,7 +44,7 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     Examples
     --------
     >>> did_you_mean("mixed11", ["mixed1", "mixed10", "softmax"])
-    "Did you mean 'mixed1' or 'mixed10'?"
+    "Did you mean 'mixed10' or 'mixed1'?"
     """
     known = list(known)
     lowered = {name.lower(): name for name in known}

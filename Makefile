@@ -1,0 +1,58 @@
+# make book · make test · make reproduce PROFILE=compact SCALELIB_DATA=/data · make bench
+# Each target sets up what it needs; the package index is the only network.
+
+PYTHON ?= python3
+PROFILE ?= control
+CORES ?= 1
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXTRAS := tensorflow,slides,book,test,workflow
+SETUP := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Snakemake and the kernel that papermill starts must find the same environment.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: help setup book test test-fast lint notebooks-test reproduce bench clean
+
+help:
+	@echo "make book        execute the control profile and build the book (_build/html/index.html)"
+	@echo "make test        lint, types, pytest, then nbval over the notebooks"
+	@echo "make test-fast   the same without slow tests and notebooks"
+	@echo "make reproduce   PROFILE=compact SCALELIB_DATA=/path: execute a profile, then build the book"
+	@echo "make bench       the benchmarks: each against a peer or a limit of the same run"
+
+setup: $(SETUP)
+
+$(SETUP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; found " + sys.version'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+book: $(SETUP)
+	$(BIN)/snakemake --quiet rules progress --cores $(CORES) --config profile=control -- book
+
+reproduce: $(SETUP)
+	$(BIN)/snakemake --quiet rules progress --cores $(CORES) --config profile=$(PROFILE) -- book
+
+lint: $(SETUP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+	$(MAKE) notebooks-test
+
+test-fast: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+notebooks-test: $(SETUP)
+	$(BIN)/python -m pytest --nbval --nbval-current-env --override-ini "testpaths=notebooks" notebooks
+
+bench: $(SETUP)
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf _build book/executed/control results/control .snakemake

@@ -1,0 +1,45 @@
+# profile → executed notebooks and results → book. What is up to date is not done again.
+#   snakemake --cores 1 --config profile=compact -- book
+# On a cluster: add --executor slurm (pip install snakemake-executor-plugin-slurm); each notebook is one job.
+
+from scalelib.profiles import load_profile
+
+PROFILE = config.get("profile", "control")
+# The book shows the rendered control experiment of this build beside the archived runs.
+SHOWN = sorted({"control", PROFILE})
+NOTEBOOKS = {name: list(load_profile(f"profiles/{name}.yaml").notebooks) for name in SHOWN}
+# Notebooks that read what another one wrote.
+AFTER = {}
+
+LIBRARY = [path for path in glob_wildcards("scalelib/{path,.*\\.py}").path]
+
+
+wildcard_constraints:
+    profile="[a-z]+",
+    notebook="[0-9]{2}_[a-z0-9_]+",
+
+
+rule book:
+    input:
+        [f"book/executed/{profile}/{name}.ipynb" for profile in SHOWN for name in NOTEBOOKS[profile]],
+    shell:
+        "python workflow/build_book.py"
+
+
+rule executed:
+    input:
+        [f"book/executed/{PROFILE}/{name}.ipynb" for name in NOTEBOOKS[PROFILE]],
+
+
+rule notebook:
+    input:
+        notebook="notebooks/{notebook}.ipynb",
+        library=[f"scalelib/{path}" for path in LIBRARY],
+        earlier=lambda w: [f"results/{w.profile}/{name}/card.json" for name in AFTER.get(w.notebook, [])],
+    output:
+        executed="book/executed/{profile}/{notebook}.ipynb",
+        card="results/{profile}/{notebook}/card.json",
+    params:
+        settings=lambda w: load_profile(f"profiles/{w.profile}.yaml").notebooks[w.notebook],
+    shell:
+        "python workflow/run_notebook.py {wildcards.notebook} --profile {wildcards.profile}"

@@ -1,0 +1,105 @@
+"""Sphinx extension of the book: checks each executed page against its card, and says what it is.
+
+* ``{results}`table.csv` `` becomes a download link to the table beside the page's card.
+* Every page under ``book/executed/<profile>/`` gets a banner that names its tier.
+* The build fails if a table differs from its card, or if the page was executed from other code than
+  the notebook that stands in ``notebooks/`` now.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import download_reference
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxRole
+
+from scalelib.errors import ResultsError
+from scalelib.provenance import Results, digest_notebook, read_results
+
+EXECUTED = "book/executed/"
+TIERS = {
+    "control": (
+        "Rendered control experiment, run at this build",
+        "The images are rendered scenes with exactly known object scale; the networks are small ones that ship "
+        "with scalelib. Nothing here is a photograph.",
+    ),
+    "compact": (
+        "Real data, archived run",
+        "Photographs, tissue and published weights, computed once and archived with code, tables and card; not "
+        "computed again at this build.",
+    ),
+    "paper": (
+        "The paper's own networks, archived run",
+        "InceptionV3 and ResNet50 as in the paper, computed once and archived with code, tables and card.",
+    ),
+}
+
+
+def results_of(root: Path, docname: str) -> Results | None:
+    """The checked results behind a page, or None for a page that is no executed notebook."""
+    if not docname.startswith(EXECUTED):
+        return None
+    profile, name = docname.removeprefix(EXECUTED).split("/")
+    try:
+        results = read_results(root / "results" / profile / name)
+    except ResultsError as error:
+        raise ExtensionError(f"{docname}: {error}") from error
+    now = digest_notebook(root / "notebooks" / f"{name}.ipynb")
+    executed = digest_notebook(root / f"{docname}.ipynb")
+    for what, digest in (
+        ("the executed page", executed),
+        ("the run's card", results.card.data["notebook_digest"]),
+    ):
+        if digest != now:
+            raise ExtensionError(
+                f"{docname}: {what} comes from other code cells than notebooks/{name}.ipynb has now. "
+                f"Run it again: make reproduce PROFILE={profile}"
+            )
+    return results
+
+
+class ResultsRole(SphinxRole):
+    """Download link to one table of the page's results."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        docname = self.env.docname
+        results = results_of(Path(self.env.srcdir), docname)
+        if results is None or self.text not in results.card.data["tables"]:
+            message = self.inliner.reporter.error(
+                f"no table {self.text!r} in the results of {docname}", line=self.lineno
+            )
+            return [nodes.inline(text=self.text)], [message]
+        profile, name = docname.removeprefix(EXECUTED).split("/")
+        target = f"/results/{profile}/{name}/{self.text}"
+        link = download_reference("", "", nodes.literal(text=self.text), reftarget=target, refdoc=docname)
+        return [link], []
+
+
+def add_banner(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the tier of an executed page under its title."""
+    docname = app.env.docname
+    results = results_of(Path(app.srcdir), docname)
+    if results is None:
+        return
+    card = results.card.data
+    title, text = TIERS[card["profile"]]
+    banner = nodes.admonition(classes=["tier", f"tier-{card['profile']}"])
+    banner += nodes.title(text=title)
+    when = f"Executed {card['date']} in {card['wall_time_s']:.0f} s"
+    commit = (card["code"]["commit"] or "no commit")[:12]
+    banner += nodes.paragraph(
+        text=f"{text} {when}, at {commit}. The card at the end of the page says the rest."
+    )
+    for section in doctree.findall(nodes.section):
+        section.insert(1, banner)
+        break
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Register the role and the banner, which also checks."""
+    app.add_role("results", ResultsRole())
+    app.connect("doctree-read", add_banner)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

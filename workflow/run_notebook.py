@@ -1,0 +1,109 @@
+"""Execute one notebook with a profile's parameters: ``python workflow/run_notebook.py NAME --profile P``.
+
+The executed copy goes to ``book/executed/<profile>/``; the notebook itself writes its tables and
+card to ``results/<profile>/<name>/``. With ``--store`` the outputs also go back into
+``notebooks/``, which is how the stored outputs that nbval compares are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from scalelib.errors import ResultsError, ScalelibError
+from scalelib.profiles import check_parameters, load_profile
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(name: str, profile: str, *, store: bool = False) -> Path:
+    """Execute a notebook and return the path of the executed copy.
+
+    Raises
+    ------
+    ResultsError
+        If the profile has no parameters for the notebook, a parameter is unknown, or a cell fails;
+        the message names the cell. An earlier executed copy then stays as it is.
+    """
+    settings = load_profile(ROOT / "profiles" / f"{profile}.yaml").notebooks
+    if name not in settings:
+        raise ResultsError(
+            f"run_notebook: profile {profile!r} does not run {name!r}.\nReceived: {name!r}; it runs "
+            f"{', '.join(settings)}.\nAdd a block for it to profiles/{profile}.yaml."
+        )
+    source = ROOT / "notebooks" / f"{name}.ipynb"
+    parameters = {"profile": profile, **settings[name]}
+    check_parameters(source, parameters)
+    target = ROOT / "book" / "executed" / profile / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial.ipynb")
+    try:
+        papermill.execute_notebook(
+            str(source), str(partial), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
+            progress_bar=sys.stderr.isatty(),
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise ResultsError(
+            f"run_notebook: {name} failed in code cell [{error.exec_count}] with profile {profile!r}.\n"
+            f"Received: {error.ename}: {error.evalue}\nThe cell:\n{error.source}\n"
+            f"Everything up to it stands in {partial.relative_to(ROOT)}."
+        ) from error
+    _clean(partial)
+    partial.replace(target)
+    if store:
+        _store(target, source)
+    return target
+
+
+def _clean(path: Path) -> None:
+    """Drop what differs between machines and runs: paths, times and ids that papermill adds."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for noise in ("papermill", "execution"):
+            cell.metadata.pop(noise, None)
+    nbformat.write(notebook, path)
+
+
+def _store(executed: Path, source: Path) -> None:
+    """Copy outputs of an executed copy back into the notebook, cell by cell."""
+    ran = nbformat.read(executed, as_version=4)
+    kept = nbformat.read(source, as_version=4)
+    cells = [cell for cell in ran.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for mine, theirs in zip(kept.cells, cells, strict=True):
+        if mine.cell_type == "code":
+            mine.outputs, mine.execution_count = theirs.outputs, None
+            for output in mine.outputs:
+                if "execution_count" in output:
+                    output["execution_count"] = None
+    source.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("name", help="notebook without ending, such as 04_layerwise_r2")
+    parser.add_argument("--profile", default="control", help="a file in profiles/ (default: control)")
+    parser.add_argument("--store", action="store_true", help="also store the outputs in notebooks/")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    try:
+        path = run(options.name, options.profile, store=options.store)
+    except ScalelibError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{path.relative_to(ROOT)} executed in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
