@@ -1,0 +1,143 @@
+"""A result is whole and matches its card, or it is refused."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scalelib import provenance
+from scalelib.datasets.base import Dataset
+from scalelib.errors import ResultsError
+from scalelib.provenance import Run, digest_notebook, read_results
+
+TABLE = pd.DataFrame({"tap": ["a", "b"], "r2_test": [0.25, -1e-9]})
+
+
+def write(folder: Path, tables: dict[str, pd.DataFrame] | None = None, **options: object) -> provenance.Card:
+    run = Run("04_demo", profile="control", parameters={"repeats": 2}, folder=folder)
+    return run.write({"r2": TABLE} if tables is None else tables, **options)  # type: ignore[arg-type]
+
+
+def test_round_trip_keeps_values_to_six_digits(tmp_path: Path) -> None:
+    write(tmp_path)
+    pd.testing.assert_frame_equal(read_results(tmp_path).table("r2"), TABLE, rtol=1e-5)
+
+
+def test_compressed_table_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    write(tmp_path / "a", {"r2.csv.gz": TABLE})
+    write(tmp_path / "b", {"r2.csv.gz": TABLE})
+    first, second = ((tmp_path / name / "r2.csv.gz").read_bytes() for name in "ab")
+    assert first == second
+    assert gzip.decompress(first).startswith(b"tap,r2_test\n")
+
+
+def test_missing_values_and_names_like_none_survive(tmp_path: Path) -> None:
+    table = pd.DataFrame({"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0]})
+    write(tmp_path, {"t": table})
+    pd.testing.assert_frame_equal(read_results(tmp_path).table("t"), table)
+
+
+def test_edited_table_is_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "r2.csv"
+    path.write_text(path.read_text().replace("0.25", "0.95"))
+    with pytest.raises(ResultsError, match=r"r2\.csv is not the file that the run wrote"):
+        read_results(tmp_path)
+
+
+def test_folder_without_card_is_no_result(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "card.json").unlink()
+    with pytest.raises(ResultsError, match=r"without card\.json is not a result"):
+        read_results(tmp_path)
+
+
+def test_damaged_card_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(ResultsError, match="no valid JSON"):
+        read_results(tmp_path)
+
+
+def test_card_of_another_format_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").write_text(json.dumps({**card, "format": 99}))
+    with pytest.raises(ResultsError, match="Received: 99"):
+        read_results(tmp_path)
+
+
+def test_second_run_removes_tables_it_does_not_write(tmp_path: Path) -> None:
+    write(tmp_path, {"old": TABLE, "r2": TABLE})
+    write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "r2.csv"]
+
+
+def test_full_disk_leaves_the_earlier_result_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(provenance.os, "fsync", full)
+    with pytest.raises(ResultsError, match="No space left on device"):
+        write(tmp_path, {"r2": TABLE * 2, "more": TABLE})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="cannot create the results folder"):
+        write(tmp_path / "file" / "results")
+
+
+def test_parameters_must_be_plain_json(tmp_path: Path) -> None:
+    run = Run("x", profile="control", parameters={"a": object()}, folder=tmp_path)
+    with pytest.raises(ResultsError, match="plain JSON"):
+        run.write({"r2": TABLE})
+    assert not (tmp_path / "card.json").exists()
+
+
+def test_card_counts_images_per_class_and_names_each_network_once(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"image": ["1", "2", "3"], "object_class": ["bird", "dog", "bird"]})
+    images = np.zeros((3, 2, 2, 3), np.uint8)
+    dataset = Dataset("demo", images, rows, excluded={"several objects": 4}, digest="d" * 64)
+    net = SimpleNamespace(name="Tiny", weights="random", weights_seed=3, weights_digest="w" * 64)
+    card = write(tmp_path, datasets=[dataset], networks=[net, net]).data
+    assert card["datasets"][0]["counts"] == {"bird": 2, "dog": 1}
+    assert card["datasets"][0]["excluded"] == {"several objects": 4}
+    assert [entry["weights_seed"] for entry in card["networks"]] == [3]
+    assert "bird 2, dog 1" in provenance.Card(card)._repr_html_()
+
+
+def test_card_names_no_path_of_the_machine(tmp_path: Path) -> None:
+    write(tmp_path)
+    text = (tmp_path / "card.json").read_text()
+    assert str(tmp_path) not in text
+    assert str(Path.home()) not in text
+
+
+def notebook(path: Path, *cells: tuple[str, str, list[str]]) -> Path:
+    content = [
+        {"cell_type": kind, "source": source, "metadata": {"tags": tags}} for kind, source, tags in cells
+    ]
+    path.write_text(json.dumps({"cells": content}))
+    return path
+
+
+def test_notebook_digest_sees_code_and_nothing_else(tmp_path: Path) -> None:
+    code = ("code", "x = 1", [])
+    reference = digest_notebook(notebook(tmp_path / "a.ipynb", code))
+    parameters = [("code", "profile = 'compact'", ["injected-parameters"]), ("code", "p = 0", ["parameters"])]
+    same = notebook(tmp_path / "b.ipynb", ("markdown", "words", []), *parameters, code)
+    other = notebook(tmp_path / "c.ipynb", ("code", "x = 2", []))
+    assert digest_notebook(same) == reference
+    assert digest_notebook(other) != reference
