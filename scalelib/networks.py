@@ -1,0 +1,280 @@
+"""Networks: a Keras model, the taps at which it is read, and the preprocessing it was trained with.
+
+Knows Keras and weight files; knows no data set, no images and no regression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scalelib import sources
+from scalelib.backend import keras
+from scalelib.errors import NetworkError
+from scalelib.graph import Step, copy_model, fresh_names, seeded
+from scalelib.sources import Preprocess
+from scalelib.taps import resolve, taps_of
+
+Size = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network ready to be read.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"ResNet50"`` or ``"MobileNet 0.25"``.
+    model : keras.Model
+        From a preprocessed image to the last output, every layer within reach. It is the network's
+        own copy: train a pruned network or a model of your own, not this one.
+    taps : dict of str to str
+        Tap name → name of the layer whose output is read, from input to output.
+    preprocess : callable
+        From RGB images, 0–255, of shape (n, height, width, 3), to what the model reads.
+    preprocess_name : str
+        What the preprocessing is, for cards and cache keys.
+    input_size : tuple of int, or None
+        Height and width in px that images are brought to; None: any size.
+    weights : str
+        ``"imagenet"``, ``"random"``, the name of a weight file, or ``"given"``.
+    weights_seed : int or None
+        Seed of random weights; None where weights were loaded.
+    weights_digest : str
+        SHA-256 over names, shapes and bytes of all weight arrays.
+    steps : list of Step
+        The model's graph.
+    """
+
+    name: str
+    model: Any
+    taps: dict[str, str]
+    preprocess: Preprocess
+    preprocess_name: str
+    input_size: Size
+    weights: str
+    weights_seed: int | None
+    weights_digest: str
+    steps: list[Step] = field(repr=False, compare=False)
+
+    def tensor(self, tap: str) -> Any:
+        """The symbolic output of a tap.
+
+        Parameters
+        ----------
+        tap : str
+            A tap, its layer's name, or a name that the paper or an older Keras used.
+
+        Returns
+        -------
+        keras.KerasTensor
+            Of shape (n, height, width, channels) or (n, channels).
+
+        Raises
+        ------
+        NetworkError
+            If there is no such tap.
+        """
+        return self.step(tap).outputs[0]
+
+    def step(self, tap: str) -> Step:
+        """The step of the graph whose output a tap reads; see :meth:`tensor`."""
+        layer = self.taps[resolve(tap, self.taps, network=self.name, operation="tensor")]
+        return next(step for step in reversed(self.steps) if step.name == layer)
+
+
+def resolve_tap(net: Network, name: str, *, operation: str = "resolve_tap") -> str:
+    """A tap's present name from that name, its layer's, or one used by the paper or an older Keras.
+
+    Parameters
+    ----------
+    net : Network
+    name : str
+        For ResNet50 ``"add16"``, ``"conv5_block3_add"`` and ``"add_16"`` are the same tap.
+    operation : str
+        Who asks; the first word of the message.
+
+    Returns
+    -------
+    str
+        A key of ``net.taps``.
+
+    Raises
+    ------
+    NetworkError
+        If no tap is meant; names near matches and all taps.
+
+    Examples
+    --------
+    >>> net = load_network("MobileNet", weights="random", alpha=0.25, input_size=32)
+    >>> resolve_tap(net, "pre-softmax")
+    'pre_softmax'
+    """
+    return resolve(name, net.taps, network=net.name, operation=operation)
+
+
+def load_network(
+    name_or_model: Any,
+    *,
+    weights: str | os.PathLike[str] = "imagenet",
+    weights_seed: int = 0,
+    input_size: int | tuple[int, int] | str | None = None,
+    taps: Iterable[str] | Mapping[str, str] | None = None,
+    preprocess: str | Preprocess | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Network:
+    """Load a network with its taps and its own preprocessing.
+
+    Parameters
+    ----------
+    name_or_model : str, path-like or keras.Model
+        A name in ``keras.applications``, ``"SqueezeNet"``, ``"control"``, the path of a whole model
+        (``.keras``, ``.h5``), or a functional or sequential Keras model, which is copied.
+    weights : str or path-like, default="imagenet"
+        ``"imagenet"``: the published weights, which must lie on this machine; nothing is downloaded.
+        ``"random"``: fresh weights from `weights_seed`. Else a weight file, by path or by bare name
+        (data root's ``weights/``, then Keras's ``models/``). A model that is given keeps its own
+        weights unless this is ``"random"`` or a file. For ``"control"``: ``"all_scales"`` (also by
+        default), ``"one_scale"`` or ``"random"``.
+    weights_seed : int, default=0
+        Seed of random weights; no global generator is touched.
+    input_size : int, (int, int) or "any", optional
+        Height and width in px. Default: the size the network was trained at; for a model that is
+        given, its own. ``"any"``: images keep their sizes, where the network allows it.
+    taps : iterable of str or mapping of str to str, optional
+        Tap or layer names, or own tap names → layer names. Default: see :func:`scalelib.taps.taps_of`.
+    preprocess : "raw", str or callable, optional
+        Default: what the network was trained with; nothing for a model that is given. ``"raw"``:
+        nothing, as in the paper's notebooks. A name in ``keras.applications``: that network's.
+    data_root : path-like, optional
+        Where weight files are looked for first; see :func:`scalelib.locations.data_root`.
+    **options
+        Passed on to the constructor: ``alpha``, ``include_top``, ``classes`` …
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    NetworkError
+        If the name, a tap or an option is unknown, or the model cannot be read layer by layer.
+    WeightsError
+        If the weight file is missing, damaged or made for another network.
+
+    Examples
+    --------
+    >>> net = load_network("MobileNet", weights="random", alpha=0.25, input_size=64)
+    >>> list(net.taps)[-3:]
+    ['conv_pw_13', 'pre_softmax', 'softmax']
+    """
+    _check_channels_last()
+    with seeded(weights_seed):
+        if name_or_model == "control":
+            source = sources.control(weights, weights_seed)
+        elif isinstance(name_or_model, str) and not name_or_model.endswith((".keras", ".h5")):
+            source = sources.named(name_or_model, weights, _parse_size(input_size), data_root, options)
+        else:
+            source = sources.given(name_or_model, weights, data_root, options)
+        random_weights = weights == "random"
+        model, steps = copy_model(
+            source.model,
+            rename=fresh_names(source.model) if source.architecture else None,
+            name=source.name,
+            input_size=None if source.architecture else _parse_size(input_size),
+            keep_weights=bool(source.architecture) or not random_weights,
+        )
+    bound, label = sources.bind(source, preprocess)
+    shape = model.input_shape[1:3]
+    return Network(
+        name=source.name,
+        model=model,
+        taps=_choose_taps(taps, taps_of(source.architecture, steps), steps, source.name),
+        preprocess=bound,
+        preprocess_name=label,
+        input_size=None if None in shape else (shape[0], shape[1]),
+        weights=source.weights,
+        weights_seed=weights_seed if random_weights else None,
+        weights_digest=_digest(steps),
+        steps=steps,
+    )
+
+
+def _check_channels_last() -> None:
+    if keras.config.image_data_format() != "channels_last":
+        raise NetworkError(
+            "load_network: images are (height, width, channels) here.\n"
+            "Received: keras.config.image_data_format() == 'channels_first'.\n"
+            "Call keras.config.set_image_data_format('channels_last') first."
+        )
+
+
+def _parse_size(size: int | tuple[int, int] | str | None) -> tuple[int | None, int | None] | None:
+    if size is None:
+        return None
+    if size == "any":
+        return (None, None)
+    pair = (size, size) if isinstance(size, int | np.integer) else size
+    if (
+        isinstance(pair, tuple | list)
+        and len(pair) == 2
+        and all(isinstance(side, int | np.integer) and side > 0 for side in pair)
+    ):
+        return (int(pair[0]), int(pair[1]))
+    raise NetworkError(
+        "load_network: input_size is a number of pixels, a pair of them, or 'any'.\n"
+        f"Received: input_size={size!r}.\nFor instance input_size=(224, 224)."
+    )
+
+
+def _choose_taps(
+    wanted: Iterable[str] | Mapping[str, str] | None, default: dict[str, str], steps: list[Step], network: str
+) -> dict[str, str]:
+    """The taps asked for, from input to output; every layer may be one."""
+    if wanted is None:
+        return default
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    every_layer = {step.name: step.name for step in steps}
+    chosen: dict[str, str] = {}
+    for tap in wanted:
+        layer = wanted[tap] if isinstance(wanted, Mapping) else tap
+        if layer in every_layer and layer not in default:
+            chosen[tap] = layer
+            continue
+        found = resolve(layer, default, network=network, operation="load_network")
+        chosen[tap if isinstance(wanted, Mapping) else found] = default[found]
+    if not chosen:
+        raise NetworkError(
+            "load_network: a network needs at least one tap.\nReceived: taps=[].\n"
+            f"Taps are {', '.join(default)}."
+        )
+    order = {step.name: index for index, step in enumerate(steps)}
+    rank = {step.name: len(step.outputs[0].shape) for step in steps}
+    for tap, layer in chosen.items():
+        if rank[layer] not in (2, 4):
+            raise NetworkError(
+                "load_network: a tap is a map (height, width, channels) or a vector.\n"
+                f"Received: {tap!r}, whose output has {rank[layer] - 1} axes.\nTaps are {', '.join(default)}."
+            )
+    return dict(sorted(chosen.items(), key=lambda item: order[item[1]]))
+
+
+def _digest(steps: list[Step]) -> str:
+    digest = hashlib.sha256()
+    seen: set[int] = set()
+    for step in steps:
+        if id(step.operation) in seen or not isinstance(step.operation, keras.layers.Layer):
+            continue
+        seen.add(id(step.operation))
+        for variable, array in zip(step.operation.weights, step.operation.get_weights(), strict=True):
+            digest.update(f"{step.name}/{variable.name} {array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,176 @@
+"""Where a model comes from before it is read: a name, a file, a given model, the control network.
+
+Builds models, loads their weights and says which preprocessing they were trained with; knows no taps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scalelib import squeezenet
+from scalelib.backend import keras
+from scalelib.errors import NetworkError, did_you_mean
+from scalelib.graph import copy_model
+from scalelib.locations import find_weights
+from scalelib.weight_files import find_imagenet_file, load_weight_file, load_whole_model
+
+Preprocess = Callable[[np.ndarray], np.ndarray]
+
+# Height and width in px where they are not 224, the size of the others.
+_TRAINED_AT = {
+    "InceptionV3": 299, "InceptionResNetV2": 299, "Xception": 299, "NASNetLarge": 331,
+    "EfficientNetB1": 240, "EfficientNetB2": 260, "EfficientNetB3": 300, "EfficientNetB4": 380,
+    "EfficientNetB5": 456, "EfficientNetB6": 528, "EfficientNetB7": 600,
+    "EfficientNetV2B1": 240, "EfficientNetV2B2": 260, "EfficientNetV2B3": 300,
+    "EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480, "SqueezeNet": 227,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model before it is copied, and what goes with it."""
+
+    name: str
+    architecture: str | None
+    model: Any
+    weights: str
+    preprocess: Preprocess | None = None
+    preprocess_name: str = "raw"
+
+
+def application_names() -> list[str]:
+    """All networks of ``keras.applications``, by name.
+
+    Examples
+    --------
+    >>> "ResNet50" in application_names()
+    True
+    """
+    return [name for name, value in vars(keras.applications).items() if inspect.isfunction(value)]
+
+
+def named(
+    name: str,
+    weights: str | os.PathLike[str],
+    input_size: tuple[int | None, int | None] | None,
+    data_root: str | os.PathLike[str] | None,
+    options: dict[str, Any],
+) -> Source:
+    """A network known by name, with its weights."""
+    known = [*application_names(), "SqueezeNet", "control"]
+    if name not in known:
+        hint = did_you_mean(name, known) or f"Known: {', '.join(known)}."
+        raise NetworkError(f"load_network: no network {name!r}.\nReceived: {name!r}.\n{hint}")
+    size = input_size or (_TRAINED_AT.get(name, 224),) * 2
+    file = None
+    if weights == "imagenet":
+        file = find_imagenet_file(name, root=data_root, input_size=size, **options)
+    elif weights != "random":
+        file = find_weights(weights, root=data_root)
+    try:
+        if name == "SqueezeNet":
+            model = squeezenet.build_squeezenet(input_size=size, **options)
+        else:
+            image = keras.Input((*size, 3), name="image")
+            model = getattr(keras.applications, name)(weights=None, input_tensor=image, **options)
+    except (TypeError, ValueError) as error:
+        raise NetworkError(
+            f"load_network: {name} cannot be built with these options.\n"
+            f"Received: input_size={size}, {options}; {' '.join(str(error).split())[:300]}\n"
+            f"Options of {name}: {', '.join(_options_of(name))}."
+        ) from error
+    if file is not None:
+        load_weight_file(model, file, network=name)
+    bound, label = _preprocess_of(name)
+    alpha = options.get("alpha", 1.0)
+    shown = name if alpha == 1.0 else f"{name} {alpha}"
+    used = str(weights) if weights in ("imagenet", "random") else Path(weights).name
+    return Source(shown, name, model, used, bound, label)
+
+
+def given(
+    model: Any,
+    weights: str | os.PathLike[str],
+    data_root: str | os.PathLike[str] | None,
+    options: dict[str, Any],
+) -> Source:
+    """A model that somebody brings, as an object or as a file."""
+    if options:
+        raise NetworkError(
+            "load_network: a model that is given takes no options.\n"
+            f"Received: {', '.join(options)}.\nOptions go with a network's name."
+        )
+    label = "given"
+    if isinstance(model, str | os.PathLike):
+        file = find_weights(model, root=data_root)
+        label = file.name
+        model = load_whole_model(file)
+    if weights not in ("imagenet", "random"):
+        file = find_weights(weights, root=data_root)
+        model, _ = copy_model(model)
+        load_weight_file(model, file, network=model.name)
+        label = file.name
+    label = "random" if weights == "random" else label
+    return Source(getattr(model, "name", type(model).__name__), None, model, label)
+
+
+def control(weights: str | os.PathLike[str], weights_seed: int) -> Source:
+    """The control network, which ships with the package."""
+    module = importlib.import_module("scalelib.control")
+    chosen = "all_scales" if weights == "imagenet" else str(weights)
+    return Source(
+        "control",
+        "control",
+        module.load_control(chosen, weights_seed),
+        chosen,
+        module.preprocess,
+        "scalelib.control.preprocess",
+    )
+
+
+def _preprocess_of(name: str) -> tuple[Preprocess, str]:
+    if name == "SqueezeNet":
+        return squeezenet.preprocess, "BGR less (104, 117, 123)"
+    module_name = getattr(keras.applications, name).__module__.rsplit(".", 1)[-1]
+    module = getattr(keras.applications, module_name)
+
+    def preprocess(images: np.ndarray) -> np.ndarray:
+        # Keras's own writes into the array it is given
+        return np.asarray(module.preprocess_input(np.array(images, np.float32)), np.float32)
+
+    return preprocess, f"keras.applications.{module_name}.preprocess_input"
+
+
+def _raw(images: np.ndarray) -> np.ndarray:
+    return np.asarray(images, np.float32)
+
+
+def bind(source: Source, wanted: str | Preprocess | None) -> tuple[Preprocess, str]:
+    if wanted is None:
+        return source.preprocess or _raw, source.preprocess_name
+    if callable(wanted):
+        return wanted, f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', repr(wanted))}"
+    if wanted == "raw":
+        return _raw, "raw"
+    known = [*application_names(), "SqueezeNet"]
+    if wanted not in known:
+        raise NetworkError(
+            f"load_network: no preprocessing {wanted!r}.\nReceived: preprocess={wanted!r}.\n"
+            f"{did_you_mean(wanted, [*known, 'raw'])} "
+            "It is 'raw', a name in keras.applications, 'SqueezeNet' or a function."
+        )
+    return _preprocess_of(wanted)
+
+
+def _options_of(name: str) -> list[str]:
+    build = squeezenet.build_squeezenet if name == "SqueezeNet" else getattr(keras.applications, name)
+    own = ("weights", "input_tensor", "input_shape", "input_size", "classifier_activation", "pooling", "name")
+    return [option for option in inspect.signature(build).parameters if option not in own]
