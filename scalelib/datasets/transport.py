@@ -137,3 +137,15 @@ def _copy(response: requests.Response, out: IO[bytes], length: int, label: str) 
     chunks = response.iter_content(CHUNK)
     for chunk in track(chunks, label=label, total=-(-length // CHUNK) or None, unit="MiB"):
         out.write(chunk)
+
+
+def remote_megabytes(url: str, *, timeout: float = 5.0) -> int | None:
+    """The size that a server states for a file, rounded up to MB; None if it does not, or is not there."""
+    try:
+        response = requests.head(
+            url, timeout=timeout, allow_redirects=True, headers={"Accept-Encoding": "identity"}
+        )
+        response.raise_for_status()
+        return -(-int(response.headers["Content-Length"]) // 10**6)
+    except (requests.RequestException, KeyError, ValueError):
+        return None
