@@ -11,12 +11,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scalelib.learning import learning_curve
+from scalelib.permutation import permutation_test
+from scalelib.projection import effective_rank, random_projection
 from scalelib.scores import refuse_constant_folds, score_rows, tidy
 from scalelib.solvers import ESTIMATORS, fit_all
 from scalelib.splits import train_test_splits
-from scalelib.validation import check_choice, check_problem
+from scalelib.statistics import compare_taps, summarize
+from scalelib.validation import check_choice, check_count, check_problem
 
-__all__ = ["CONDITIONS", "layerwise_r2"]
+__all__ = [
+    "CONDITIONS",
+    "compare_taps",
+    "effective_rank",
+    "layerwise_r2",
+    "learning_curve",
+    "permutation_test",
+    "projected_r2",
+    "random_projection",
+    "summarize",
+]
 
 CONDITIONS = ("true", "shuffled")
 
@@ -108,6 +122,64 @@ def layerwise_r2(
         for condition, scores in zip(conditions, score_rows(tap, X, columns, train, test, fit), strict=True)
     ]
     return tidy(records)
+
+
+def projected_r2(
+    acts: Mapping[str, Any],
+    measures: Any,
+    *,
+    width: int,
+    draws: int = 5,
+    narrow: str = "refuse",
+    random_state: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """`layerwise_r2` of random projections to one common width, for several draws of the projection.
+
+    Parameters
+    ----------
+    acts : mapping of str to array_like, shape (n_images, channels)
+        Pooled activations per tap, finite.
+    measures : array_like, shape (n_images,)
+        One concept measure per image.
+    width : int
+        Number of features after the projection.
+    draws : int, default=5
+        Number of projections.
+    narrow : {"refuse", "keep"}, default="refuse"
+        As in `random_projection`.
+    random_state : int, default=0
+        Seed of splits, the same for every draw, and of the projections.
+    **options
+        Further options of `layerwise_r2`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `layerwise_r2`, ``channels`` being those after the projection, with ``width``
+        and ``draw``.
+
+    Raises
+    ------
+    DataError
+        As `random_projection` and `layerwise_r2`.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(40, 64))
+    >>> table = projected_r2({"wide": X}, X[:, 0], width=4, draws=2, repeats=3)
+    >>> len(table), table.width.unique().tolist(), table.draw.unique().tolist()
+    (12, [4], [0, 1])
+    """
+    draws = check_count(draws, name="draws", operation="projected_r2")
+    parts = []
+    for draw in range(draws):
+        projected = random_projection(
+            acts, width, random_state=random_state + 1_000_003 * draw, narrow=narrow
+        )
+        part = layerwise_r2(projected, measures, random_state=random_state, **options)
+        parts.append(part.assign(width=width, draw=draw))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _targets(y: np.ndarray, conditions: tuple[str, ...], random_state: int, repeat: int) -> np.ndarray:

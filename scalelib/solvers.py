@@ -13,7 +13,7 @@ from scipy import linalg
 
 ESTIMATORS = ("ols", "ridge", "pcr")
 ALPHAS = np.append(10.0 ** np.arange(-6, 9.25, 0.25), np.inf)
-SMALLEST_SCALE = 1e-4
+SMALLEST_SCALE = 1e-2
 RESOLVED = 1e-12
 
 
@@ -92,10 +92,11 @@ def fit_linear(features: np.ndarray, targets: np.ndarray, estimator: str) -> Lin
     form (Hastie, Tibshirani and Friedman 2009, sections 3.4 to 3.5).
 
     Features are standardised by their training standard deviation. One that does not vary beyond
-    the rounding of its own dtype has no part in the fit. One that varies by less than
-    `SMALLEST_SCALE` of the tap's most variable feature is divided by that least scale instead:
-    a probability that is 1e-12 on every training image and 0.9 on a held-out one would otherwise
-    be handed on as a trillion standard deviations.
+    the rounding of its own dtype has no part in the fit. One that varies less than a hundredth
+    (`SMALLEST_SCALE`) as much as the tap's most variable feature is divided by that hundredth
+    instead: a probability that is 1e-12 on every training image and 0.9 on a held-out one would
+    otherwise be a trillion standard deviations away, and the held-out R² of a saturated softmax
+    -1e30. Taps before a softmax rarely have such features; there the rule changes nothing.
 
     Examples
     --------
@@ -157,7 +158,7 @@ def feature_scale(features: np.ndarray) -> np.ndarray:
     --------
     >>> X = np.array([[1.0, 7.0, 1e-9], [3.0, 7.0, 3e-9]])
     >>> feature_scale(X)
-    array([1.e+00,    inf, 1.e-04])
+    array([1.  ,  inf, 0.01])
     """
     precision = np.finfo(features.dtype).eps
     features = np.asarray(features, np.float64)

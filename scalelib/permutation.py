@@ -1,0 +1,174 @@
+"""Permutation test of held-out R², over many taps at once.
+
+Knows arrays and tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from scalelib.errors import DataError
+from scalelib.progress import track
+from scalelib.scores import r2, refuse_constant_folds
+from scalelib.solvers import ESTIMATORS, fit_linear
+from scalelib.splits import train_test_splits
+from scalelib.validation import check_choice, check_count, check_labels, check_problem
+
+
+def permutation_test(
+    acts: Mapping[str, Any],
+    measures: Any,
+    *,
+    strata: Any = None,
+    per_stratum: bool = False,
+    groups: Any = None,
+    permutations: int = 199,
+    estimator: str = "ridge",
+    repeats: int = 10,
+    test_size: float = 0.3,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Whether held-out R² exceeds what measures without any tie to the images would give.
+
+    Parameters
+    ----------
+    acts : mapping of str to array_like, shape (n_images, channels)
+        Pooled activations per tap, finite.
+    measures : array_like, shape (n_images,)
+        One concept measure per image.
+    strata : array_like, shape (n_images,), optional
+        Labels, such as object classes, within which the measure is permuted.
+    per_stratum : bool, default=False
+        Regress each stratum apart, as `layerwise_r2` on its rows would, and take the mean over
+        strata; otherwise one regression over all rows.
+    groups : array_like, shape (n_images,), optional
+        Rows of one group stay on one side of every split, and the measure is permuted within it.
+    permutations : int, default=199
+        Number of permutations B.
+    estimator : {"ridge", "ols", "pcr"}, default="ridge"
+        Tuned anew for every permutation.
+    repeats : int, default=10
+        Number of random splits, the same for every permutation and tap.
+    test_size : float, default=0.3
+        Share held out, in (0, 1).
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per tap: ``tap``, ``channels``, ``estimator``, ``permutations``, ``r2_test`` (mean
+        over repeats, and strata), ``null_mean`` and ``null_q95`` (mean and 95 % quantile of the
+        permuted), ``p`` of the tap alone and ``p_max``, corrected for the number of taps.
+
+    Raises
+    ------
+    DataError
+        As `layerwise_r2`, and if fewer than B different permutations are possible.
+
+    Notes
+    -----
+    p = (b + 1) / (B + 1), b the number of permutations that reach the observed statistic
+    (Phipson and Smyth 2010). The same permutations serve all taps; ``p_max`` compares each tap with
+    the largest permuted statistic over taps (Westfall and Young 1993, single step), which keeps the
+    probability of any false finding below the level. Within a split all permutations are columns
+    of one regression.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> size = rng.uniform(size=40)
+    >>> acts = {"noise": rng.normal(size=(40, 5)), "size": size[:, None] + rng.normal(size=(40, 5)) / 9}
+    >>> test = permutation_test(acts, size, permutations=19, repeats=2)
+    >>> dict(zip(test.tap, test.p_max.round(2) <= 0.05))
+    {'noise': False, 'size': True}
+    """
+    operation = "permutation_test"
+    [estimator] = check_choice((estimator,), ESTIMATORS, name="estimator", operation=operation)
+    permutations = check_count(permutations, name="permutations", operation=operation)
+    seed = check_count(random_state, name="random_state", operation=operation, minimum=0)
+    arrays, y, labels = check_problem(acts, measures, groups=groups, operation=operation)
+    stratum = check_labels(strata, len(y), name="strata", operation=operation)
+    if per_stratum and stratum is None:
+        raise DataError(f"{operation}: per_stratum needs strata.\nReceived: strata=None.")
+    targets = np.column_stack([y, _permuted(y, stratum, labels, permutations, seed, operation)])
+
+    parts = [np.arange(len(y))]
+    if per_stratum and stratum is not None:
+        parts = [np.flatnonzero(stratum == code) for code in np.unique(stratum)]
+    statistic = np.zeros((len(arrays), permutations + 1))
+    for part in parts:
+        splits = train_test_splits(
+            len(part),
+            repeats=repeats,
+            test_size=test_size,
+            groups=None if labels is None else labels[part],
+            random_state=seed,
+            operation=operation,
+        )
+        for repeat, (train, test) in enumerate(splits):
+            train, test = part[train], part[test]
+            refuse_constant_folds(targets, train, test, operation=operation, where=f"repeat {repeat}")
+            label = f"permutations, repeat {repeat + 1} of {repeats}"
+            for row, X in enumerate(track(arrays.values(), total=len(arrays), label=label)):
+                fit = fit_linear(X[train], targets[train], estimator)
+                statistic[row] += r2(targets[test], fit.predict(X[test]))
+    statistic /= len(parts) * repeats
+    return _table(arrays, statistic, estimator)
+
+
+def _table(arrays: dict[str, np.ndarray], statistic: np.ndarray, estimator: str) -> pd.DataFrame:
+    observed, null = statistic[:, 0], statistic[:, 1:]
+    reached = observed[:, None] - 1e-9  # an order that equals the observed one is a tie, rounding aside
+    permutations = null.shape[1]
+    return pd.DataFrame(
+        {
+            "tap": list(arrays),
+            "channels": [X.shape[1] for X in arrays.values()],
+            "estimator": estimator,
+            "permutations": permutations,
+            "r2_test": observed,
+            "null_mean": null.mean(axis=1),
+            "null_q95": np.quantile(null, 0.95, axis=1),
+            "p": ((null >= reached).sum(axis=1) + 1) / (permutations + 1),
+            "p_max": ((null.max(axis=0) >= reached).sum(axis=1) + 1) / (permutations + 1),
+        }
+    )
+
+
+def _permuted(
+    y: np.ndarray,
+    strata: np.ndarray | None,
+    groups: np.ndarray | None,
+    permutations: int,
+    seed: int,
+    operation: str,
+) -> np.ndarray:
+    """Measures permuted within cells of one stratum and one group, a permutation per column."""
+    levels = [labels for labels in (strata, groups) if labels is not None]
+    keys = np.stack(levels, axis=1) if levels else np.zeros((len(y), 1), int)
+    cell = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    cells = [np.flatnonzero(cell == code) for code in range(cell.max() + 1)]
+    possible = sum(_log_arrangements(y[rows]) for rows in cells)
+    if possible < np.log(permutations + 1) - 1e-9:
+        raise DataError(
+            f"{operation}: at least {permutations + 1} different orders of the measures must be possible.\n"
+            f"Received: {np.exp(possible):.0f}, within {len(cells)} cells of the same stratum and group.\n"
+            "Where a measure belongs to the group as a whole, pass one row per group instead of groups=."
+        )
+    columns = np.empty((len(y), permutations))
+    rng = np.random.default_rng([seed, 3])
+    for column in range(permutations):
+        for rows in cells:
+            columns[rows, column] = y[rng.permutation(rows)]
+    return columns
+
+
+def _log_arrangements(values: np.ndarray) -> float:
+    counts = np.unique(values, return_counts=True)[1]
+    return float(special.gammaln(len(values) + 1) - special.gammaln(counts + 1).sum())
