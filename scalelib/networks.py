@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scalelib import sources
 from scalelib.backend import keras
 from scalelib.errors import NetworkError
+from scalelib.geometry import depths, fields, parameters_up_to
 from scalelib.graph import Step, copy_model, fresh_names, seeded
 from scalelib.sources import Preprocess
 from scalelib.taps import resolve, taps_of
@@ -207,6 +209,46 @@ def load_network(
     )
 
 
+def describe(net: Network) -> pd.DataFrame:
+    """What each tap of a network is, from the graph alone.
+
+    Parameters
+    ----------
+    net : Network
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per tap: ``tap``, ``layer``, ``depth`` (layers with a kernel on the longest path),
+        ``channels``, ``stride`` (input pixels from one unit to the next), ``receptive_field`` (its
+        longer side in input pixels, see :func:`scalelib.geometry.fields`; both missing where a unit
+        reads the whole image) and ``parameters`` (weights that the tap depends on).
+
+    Examples
+    --------
+    >>> table = describe(load_network("VGG16", weights="random", input_size=32, include_top=False))
+    >>> table.receptive_field.tolist()
+    [5, 14, 40, 92, 196]
+    """
+    seen, depth = fields(net.steps), depths(net.steps)
+    records = []
+    for tap, layer in net.taps.items():
+        tensor = net.tensor(tap)
+        field = seen[id(tensor)]
+        records.append(
+            {
+                "tap": tap,
+                "layer": layer,
+                "depth": depth[id(tensor)],
+                "channels": tensor.shape[-1],
+                "stride": round(max(field.stride)) if field else pd.NA,
+                "receptive_field": field.size if field else pd.NA,
+                "parameters": parameters_up_to(net.steps, tensor),
+            }
+        )
+    return pd.DataFrame(records).astype({"stride": "Int64", "receptive_field": "Int64"})
+
+
 def _check_channels_last() -> None:
     if keras.config.image_data_format() != "channels_last":
         raise NetworkError(
@@ -276,5 +318,5 @@ def _digest(steps: list[Step]) -> str:
         seen.add(id(step.operation))
         for variable, array in zip(step.operation.weights, step.operation.get_weights(), strict=True):
             digest.update(f"{step.name}/{variable.name} {array.dtype} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -33,7 +33,7 @@ def taps_of(architecture: str | None, steps: list[Step]) -> dict[str, str]:
     InceptionV3: ``mixed0`` … ``mixed10``. ResNet50, 101, 152: ``add1`` …, the residual additions
     counted from 1, as the paper does. MobileNet: ``conv_pw_1`` … ``conv_pw_13``, each block's last
     convolution. MobileNetV2: the block outputs, an addition where the block has one, else its
-    projection. SqueezeNet: ``pool1``, ``fire2`` … ``fire9``. All end with ``pre_softmax`` (the
+    projection. SqueezeNet: ``pool1``, ``fire2`` … ``fire9``. NASNet: the cells' concatenations. All end with ``pre_softmax`` (the
     logits) and ``softmax`` where there is a classifier. Other networks:
     :func:`scalelib.default_taps.taps_from_graph`.
 
@@ -119,4 +119,5 @@ _RULES: tuple[tuple[str, str, Callable[[list[str]], dict[str, str]]], ...] = (
     ("MobileNet", r"conv_pw_\d+", _as_they_are),
     ("MobileNetV2", r"(expanded_conv|block_\d+)_(add|project_BN)|out_relu", _additions_else_projections),
     ("SqueezeNet", r"pool1|fire\d", _as_they_are),
+    ("NASNet(Large|Mobile)", r"(normal|reduction)_concat_\w+", _as_they_are),
 )
