@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scalelib.plots.style import COLOURS, MARKERS, WIDTH, colour_of, tap_axis
 
 CONDITION_STYLE = {
-    "trained": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "ImageNet weights": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "random weights": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
     "shuffled measures": {"color": "#777777", "marker": "^", "linestyle": ":"},
 }
@@ -35,7 +35,7 @@ def example_images(
     titles : sequence of str
         One per image.
     boxes : pandas.DataFrame, optional
-        Columns ``x0, y0, x1, y1`` in pixels, half open, one row per image.
+        Columns ``box_x0, box_y0, box_x1, box_y1`` in pixels, half open, one row per image.
     columns : int, default=4
         Images in a row.
 
@@ -53,9 +53,9 @@ def example_images(
         if boxes is not None:
             box = boxes.iloc[i]
             frame = plt.Rectangle(
-                (box.x0 - 0.5, box.y0 - 0.5),
-                box.x1 - box.x0,
-                box.y1 - box.y0,
+                (box.box_x0 - 0.5, box.box_y0 - 0.5),
+                box.box_x1 - box.box_x0,
+                box.box_y1 - box.box_y0,
                 fill=False,
                 color="#D55E00",
                 lw=1.5,
@@ -64,36 +64,36 @@ def example_images(
     return fig
 
 
-def scale_distribution(table: pd.DataFrame, *, measure: str = "sqrt_area_ratio") -> Figure:
+def scale_distribution(histogram: pd.DataFrame) -> Figure:
     """Histogram of the concept measure for each class.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        One row per image, with ``object_class`` and the measure.
-    measure : str, default="sqrt_area_ratio"
-        A column with values in (0, 1].
+    histogram : pandas.DataFrame
+        Columns ``object_class, low, high, images, median``.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    groups = dict(list(table.groupby("object_class")[measure]))
+    groups = dict(list(histogram.groupby("object_class")))
     columns = min(len(groups), 5)
     rows = -(-len(groups) // columns)
     fig, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, 1.7 * rows + 0.3), sharex=True, sharey=True, squeeze=False
+        rows, columns, figsize=(WIDTH, 1.7 * rows + 0.5), sharex=True, sharey=True, squeeze=False
     )
-    bins = np.linspace(0, 1, 21)
     for ax in axes.flat[len(groups) :]:
         ax.set_axis_off()
-    for ax, (name, values) in zip(axes.flat, groups.items(), strict=False):
-        ax.hist(values, bins=bins, color=COLOURS[0])
-        ax.axvline(values.median(), color=COLOURS[1], ls="--", label="median")
-        ax.set_title(f"{name} (n = {len(values)})", fontsize=9)
-    axes.flat[0].legend(fontsize=8)
-    fig.supxlabel(f"object scale, {measure.replace('_', ' ')} of box and image", fontsize=9)
-    fig.supylabel("images", fontsize=9)
+    for ax, (name, part) in zip(axes.flat, groups.items(), strict=False):
+        ax.bar(
+            part.low, part.images, width=part.high - part.low, align="edge", color=COLOURS[0], label="images"
+        )
+        ax.axvline(part["median"].iloc[0], color=COLOURS[1], ls="--", label="median")
+        ax.set_title(f"{name} (n = {part.images.sum()})", fontsize=9)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=8)
+    fig.supxlabel("object scale: square root of box area over image area", fontsize=9)
+    fig.supylabel("number of images", fontsize=9)
     return fig
 
 
@@ -267,4 +267,51 @@ def heat_table(
             text = f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
             ax.text(j, i, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
     fig.colorbar(picture, ax=ax, label=label, shrink=0.8, extend="both")
+    return fig
+
+
+def choice_table(choice: pd.DataFrame) -> Figure:
+    """For each measure, estimator and class the tap with the highest R², coloured by depth.
+
+    Parameters
+    ----------
+    choice : pandas.DataFrame
+        Columns ``network, weights, measure, estimator, object_class, tap, depth``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = list(choice.groupby(["network", "weights"], sort=False))
+    several = choice.groupby("network").weights.nunique().max() > 1
+    rows = choice.groupby(["measure", "estimator"]).ngroups
+    fig, axes = plt.subplots(
+        len(panels),
+        1,
+        figsize=(WIDTH, (0.23 * rows + 0.9) * len(panels)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax, ((network, weights), part) in zip(axes.flat, panels, strict=True):
+        wide = part.pivot_table(
+            index=["measure", "estimator"],
+            columns="object_class",
+            values=["depth", "tap"],
+            aggfunc="first",
+            sort=False,
+        )
+        depth, taps = wide["depth"], wide["tap"]
+        picture = ax.imshow(depth.to_numpy(float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (i, j), value in np.ndenumerate(depth.to_numpy(float)):
+            text = str(taps.iloc[i, j]).replace("_project_BN", "")
+            ax.text(
+                j, i, text, ha="center", va="center", fontsize=6.5, color="white" if value < 0.55 else "black"
+            )
+        ax.set_xticks(
+            range(depth.shape[1]), depth.columns, fontsize=8, rotation=20 if depth.shape[1] > 6 else 0
+        )
+        ax.set_yticks(range(len(depth)), [f"{m}, {e}" for m, e in depth.index], fontsize=7.5)
+        ax.set_title(f"{network}, trained at {weights}" if several else network)
+        ax.grid(visible=False)
+    fig.colorbar(picture, ax=axes, label="relative depth of the chosen tap", shrink=0.6)
     return fig
