@@ -5,9 +5,7 @@ Reads and counts; downloads and changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,14 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from scalelib.datasets.download import DIGESTS
-from scalelib.datasets.sources import SOURCES
+from scalelib.datasets.sources import SOURCES, has_digest
 from scalelib.locations import keras_home
 from scalelib.needs import KNOWN_DIGESTS
+from scalelib.provenance import digest_file
 
 VOC_SPLITS = ("train", "val", "trainval", "test")
 COUNTED = {
-    "BCa nuclei": ("BCa_nuclei", {"images": "*_original.tif", "masks": "*_mask.png"}),
+    "BCa nuclei": ("nuclei", {"images": "*_original.tif", "masks": "*_mask.png"}),
     "TNBC nuclei": ("TNBC_nuclei", {"images": "Slide_*/*.png", "masks": "GT_*/*.png"}),
     "MoNuSeg": ("MoNuSeg", {"images": "*.tif*", "annotations": "*.xml"}),
     "slides": ("slides", {"files": "*.*"}),
@@ -127,11 +126,10 @@ def weight_files(root: Path) -> list[dict[str, Any]]:
 
 
 def _weight_file(path: Path, published: str | None, recorded: str | None) -> dict[str, Any]:
-    sha256 = _digest(path, "sha256")
+    sha256 = digest_file(path)
     state = "no digest known"
     if published:
-        kind, digest = re.split("[:]", published)
-        state = "as published" if _digest(path, kind) == digest else "wrong digest"
+        state = "as published" if has_digest(path, published) else "wrong digest"
     elif recorded:
         state = "as first fetched" if sha256 == recorded else "wrong digest"
     return {
@@ -140,11 +138,6 @@ def _weight_file(path: Path, published: str | None, recorded: str | None) -> dic
         "sha256": sha256,
         "state": state,
     }
-
-
-def _digest(path: Path, kind: str) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, kind).hexdigest()
 
 
 def _published() -> dict[str, str]:

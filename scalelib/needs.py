@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelib.datasets.download import store_of
-from scalelib.datasets.sources import Source, find_source
+from scalelib.datasets.sources import Source, find_source, has_digest
 from scalelib.errors import NetworkError, WeightsError, did_you_mean
 from scalelib.locations import data_root, find_weights
 from scalelib.profiles import load_profile
@@ -121,7 +121,10 @@ def weights_need(
         page=KERAS_PAGE,
         store="keras",
     )
-    return Need(source.name, _find(wanted.filename, root), source, f"scalelib fetch --weights {name}{flags}")
+    path = _find(wanted.filename, root)
+    if path is not None and not has_digest(path, source.checksum):
+        path = None
+    return Need(source.name, path, source, f"scalelib fetch --weights {name}{flags}")
 
 
 def needs_of_profile(profile: str | os.PathLike[str], *, root: Root = None) -> list[Need]:

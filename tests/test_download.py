@@ -7,18 +7,16 @@ import io
 import json
 import stat
 import tarfile
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from local_server import Server, good, good_with_ranges, hang, serving, short_read, status, wrong_content
 
 from scalelib.datasets.archives import unpack
 from scalelib.datasets.download import DIGESTS, DOWNLOADS, fetch
@@ -28,88 +26,11 @@ from scalelib.errors import DataError
 QUICK: dict[str, Any] = {"timeout": (2.0, 0.5), "pause": 0.01}
 
 
-@dataclass
-class Server:
-    """What the server sends: a list of behaviours, one a request; the last one goes on."""
-
-    url: str = ""
-    content: bytes = b""
-    behaviours: list[Callable[[BaseHTTPRequestHandler, bytes], None]] = field(default_factory=list)
-    ranges: list[str | None] = field(default_factory=list)
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.ranges.append(self.headers.get("Range"))
-            number = min(len(state.ranges), len(state.behaviours)) - 1
-            with suppress(BrokenPipeError, ConnectionResetError):
-                state.behaviours[number](self, state.content)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    httpd.block_on_close = False
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
-    thread.start()
-    state.url = f"http://127.0.0.1:{httpd.server_port}"
-    yield state
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
-
-
-def good(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content)
-
-
-def good_with_ranges(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    wanted = handler.headers.get("Range")
-    if wanted is None:
-        good(handler, content)
-        return
-    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-    if start >= len(content):
-        handler.send_error(416)
-        return
-    handler.send_response(206)
-    handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-    handler.send_header("Content-Length", str(len(content) - start))
-    handler.end_headers()
-    handler.wfile.write(content[start:])
-
-
-def short_read(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content[: len(content) * 2 // 3])
-
-
-def hang(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content[:10])
-    handler.wfile.flush()
-    time.sleep(1.5)
-
-
-def wrong_content(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    good(handler, content[:-1] + b"?")
-
-
-def status(code: int) -> Callable[[BaseHTTPRequestHandler, bytes], None]:
-    return lambda handler, content: handler.send_error(code)
+    with serving() as state:
+        yield state
 
 
 def plain_source(server: Server, **changes: Any) -> Source:
@@ -154,6 +75,13 @@ def test_what_is_present_is_not_asked_for_again(server, numbers, tmp_path):
     fetch(numbers, root=tmp_path, **QUICK)
     assert fetch(numbers, root=tmp_path, **QUICK).was_present
     assert len(server.ranges) == 1
+
+
+def test_a_damaged_file_does_not_count_as_present(server, numbers, tmp_path):
+    path = fetch(numbers, root=tmp_path, **QUICK).path
+    path.write_bytes(server.content[:1000])
+    assert not fetch(numbers, root=tmp_path, **QUICK).was_present
+    assert path.read_bytes() == server.content
 
 
 def test_a_short_read_is_resumed_where_it_stopped(server, numbers, tmp_path):
@@ -467,17 +395,17 @@ def test_a_bad_archive_without_a_published_digest_is_not_recorded_as_the_right_o
         fetch(source, root=tmp_path, **QUICK)
     server.content = tar_of(("12750_500_f00003_mask.png", b"1"), ("12750_500_f00003_original.tif", b"2"))
     fetch(source, root=tmp_path, **QUICK)
-    names = sorted(path.name for path in (tmp_path / "BCa_nuclei").iterdir())
+    names = sorted(path.name for path in (tmp_path / "nuclei").iterdir())
     assert names == ["12750_500_f00003_mask.png", "12750_500_f00003_original.tif"]
 
 
 def test_an_empty_folder_made_beforehand_does_not_count_as_present(server, tmp_path):
-    (tmp_path / "BCa_nuclei").mkdir()
+    (tmp_path / "nuclei").mkdir()
     server.behaviours = [good]
     server.content = tar_of(("a_original.tif", b"2"))
     source = replace(find_source("bca-nuclei"), url=f"{server.url}/nuclei.tgz", disk_megabytes=1)
     assert not fetch(source, root=tmp_path, **QUICK).was_present
-    assert [path.name for path in (tmp_path / "BCa_nuclei").iterdir()] == ["a_original.tif"]
+    assert [path.name for path in (tmp_path / "nuclei").iterdir()] == ["a_original.tif"]
 
 
 # the table

@@ -5,6 +5,7 @@ Facts only; :mod:`scalelib.datasets.download` acts on them, ``scalelib doctor`` 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,9 +75,20 @@ class Source:
         return root / (self.marker or self.target)
 
     def is_present(self, root: Path) -> bool:
-        """Whether it lies under `root`, whole: the marker is placed last."""
+        """Whether it lies under `root`, whole: the marker is placed last, a file has its checksum."""
         place = self.place(root)
-        return any(place.iterdir()) if place.is_dir() else place.is_file()
+        if place.is_dir():
+            return any(place.iterdir())
+        return place.is_file() and (self.unpack is not None or has_digest(place, self.checksum))
+
+
+def has_digest(path: Path, digest: str | None) -> bool:
+    """Whether a file has a digest such as ``"md5:…"``; without a digest, any file does."""
+    if digest is None:
+        return True
+    kind, _, expected = digest.partition(":")
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, kind).hexdigest() == expected
 
 
 def _voc(year: int, split: str, *, day: str, archive: str, md5: str, megabytes: int, images: str) -> Source:
@@ -112,9 +124,9 @@ SOURCES: dict[str, Source] = {
             megabytes=None,
             disk_megabytes=1800,
             licence="none stated, offered for research; cite Janowczyk & Madabhushi 2016",
-            target="BCa_nuclei",
+            target="nuclei",
             unpack="tar",
-            into="BCa_nuclei",
+            into="nuclei",
             page="https://andrewjanowczyk.com/use-case-1-nuclei-segmentation/",
         ),
         Source(

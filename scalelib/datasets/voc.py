@@ -86,7 +86,7 @@ def load_voc(
     ...
     scalelib.errors.DataError: load_voc: PASCAL VOC2007 is not there.
     Received: no such folder/VOCdevkit/VOC2007.
-    Run 'scalelib fetch voc2007', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit.
+    Run 'scalelib fetch voc2007-test', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit.
     """
     if rule not in RULES:
         raise DataError(f"load_voc: no rule {rule!r}.\nReceived: rule={rule!r}.\nKnown: {', '.join(RULES)}.")
@@ -128,11 +128,12 @@ def load_voc(
 
 
 def _listed(folder: Path, year: int, split: str) -> list[str]:
+    official = f"voc{year}-{'test' if split == 'test' else 'trainval'}"
     if not folder.is_dir():
         raise DataError(
             f"load_voc: PASCAL VOC{year} is not there.\n"
             f"Received: {folder.as_posix()}.\n"
-            f"Run 'scalelib fetch voc{year}', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit."
+            f"Run 'scalelib fetch {official}', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit."
         )
     splits = sorted(file.stem for file in (folder / "ImageSets" / "Main").glob("*.txt"))
     if split not in splits:
@@ -140,7 +141,7 @@ def _listed(folder: Path, year: int, split: str) -> list[str]:
         raise DataError(
             f"load_voc: VOC{year} has no split {split!r}.\n"
             f"Received: split={split!r}; {folder.as_posix()}/ImageSets/Main has {', '.join(splits) or 'none'}.\n"
-            f"{hint + ' ' if hint else ''}'scalelib fetch voc{year}' brings the official ones."
+            f"{hint + ' ' if hint else ''}'scalelib fetch {official}' brings the official ones."
         )
     lines = (folder / "ImageSets" / "Main" / f"{split}.txt").read_text().splitlines()
     return [line.split()[0] for line in lines if line.strip()]

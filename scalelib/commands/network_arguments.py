@@ -1,0 +1,88 @@
+"""The arguments that name a network on the command line, shared by the commands that read one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# What each mode means to Keras is what one of its networks uses.
+PREPROCESSING = {"none": "raw", "tf": "MobileNetV2", "caffe": "ResNet50", "torch": "DenseNet121"}
+
+
+def add_network_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Describe ``--network`` and what belongs to it."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--network",
+        required=required,
+        metavar="NAME|FILE",
+        help="a network in keras.applications, SqueezeNet, control, or your own .keras file",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="WEIGHTS",
+        help="imagenet, random, or a weight file (default: imagenet by name; a file's own weights)",
+    )
+    group.add_argument("--weights-seed", type=int, metavar="SEED", help="seed of random weights (default: 0)")
+    group.add_argument("--alpha", type=float, help="width multiplier of the MobileNets (default: 1)")
+    group.add_argument(
+        "--input-size",
+        type=int,
+        metavar="PX",
+        help="side that images are resized to (default: the network's)",
+    )
+    group.add_argument(
+        "--preprocess",
+        choices=[*PREPROCESSING, "0-1"],
+        help="what the network is fed: none: RGB 0 to 255; 0-1: RGB 0 to 1; tf: -1 to 1; caffe, torch: as "
+        "in Keras (default: its own for a network by name; none for a .keras file)",
+    )
+    group.add_argument("--data-root", metavar="FOLDER", help="where data sets and weights/ lie")
+
+
+def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What was chosen, as plain values for a card; what was left at its default is left out."""
+    names = ("network", "weights", "weights_seed", "alpha", "input_size", "preprocess")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def load(chosen: dict[str, Any], *, taps: list[str] | None = None, data_root: str | None = None) -> Any:
+    """The network that :func:`network_arguments` describes.
+
+    Parameters
+    ----------
+    chosen : dict
+        From the command line or from a card.
+    taps : list of str, optional
+        Taps to read; default: the network's.
+    data_root : str, optional
+        The data root.
+
+    Returns
+    -------
+    Network
+    """
+    from scalelib.networks import load_network
+
+    rest = {key: value for key, value in chosen.items() if key not in ("network", "preprocess")}
+    wanted = chosen.get("preprocess")
+    if wanted is not None:
+        rest["preprocess"] = scale_to_one if wanted == "0-1" else PREPROCESSING[wanted]
+    name = chosen["network"]
+    if Path(name).suffix in (".keras", ".h5"):
+        name = Path(name)
+    return load_network(name, taps=taps, data_root=data_root, **rest)
+
+
+def scale_to_one(images: np.ndarray) -> np.ndarray:
+    """RGB 0 to 255 as 0 to 1.
+
+    Examples
+    --------
+    >>> scale_to_one(np.array([0.0, 51.0])).tolist()
+    [0.0, 0.20000000298023224]
+    """
+    return np.asarray(images, np.float32) / np.float32(255)
