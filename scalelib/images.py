@@ -16,7 +16,7 @@ from scalelib.interpolation import MAX_PIXELS, resize_image
 
 __all__ = ["read_image", "resize_image"]
 
-FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
 MIN_SIDE = 4
 MAX_ASPECT = 50.0
 TRANSPARENT_IS = (255, 255, 255)

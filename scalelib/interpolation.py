@@ -58,7 +58,8 @@ def resize_image(
     Returns
     -------
     ndarray, shape (*size, 3)
-        Of the image's dtype; ``uint8`` is rounded to nearest. An image that has the size already
+        Of the image's dtype; ``uint8`` is rounded to nearest (by Pillow, after rows and after
+        columns). An image that has the size already
         is returned as it is.
 
     Raises
@@ -141,7 +142,7 @@ def _checked(image: np.ndarray, size: int | tuple[int, int]) -> tuple[int, int]:
             f"Received: an array of shape {image.shape} and dtype {image.dtype}.\n"
             "read_image makes one of any file or array."
         )
-    sides = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     whole = len(sides) == 2 and all(isinstance(side, (int, np.integer)) and side > 0 for side in sides)
     if not whole or int(sides[0]) * int(sides[1]) > MAX_PIXELS:
         raise DataError(
