@@ -2,7 +2,9 @@
 
 The executed copy goes to ``book/executed/<profile>/``; the notebook itself writes its tables and
 card to ``results/<profile>/<name>/``. With ``--store`` the outputs also go back into
-``notebooks/``, which is how the stored outputs that nbval compares are made.
+``notebooks/``, which is how the stored outputs that nbval compares are made. ``--override`` takes a
+YAML file with parameters that differ from the profile's, for a trial; ``--label`` then says under
+which name its results stand, so that a trial never passes for the profile.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
+import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from scalelib.errors import ResultsError, ScalelibError
@@ -24,8 +29,26 @@ from scalelib.profiles import check_parameters, load_profile
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(name: str, profile: str, *, store: bool = False) -> Path:
+def run(
+    name: str,
+    profile: str,
+    *,
+    store: bool = False,
+    override: Mapping[str, Any] | None = None,
+    label: str | None = None,
+) -> Path:
     """Execute a notebook and return the path of the executed copy.
+
+    Parameters
+    ----------
+    name, profile : str
+        A notebook and a profile that runs it.
+    store : bool, default=False
+        Also store the outputs in ``notebooks/``.
+    override : mapping, optional
+        Parameters that differ from the profile's; then `label` is needed.
+    label : str, optional
+        Name under which executed copy and results stand. Default: the profile's.
 
     Raises
     ------
@@ -39,10 +62,15 @@ def run(name: str, profile: str, *, store: bool = False) -> Path:
             f"run_notebook: profile {profile!r} does not run {name!r}.\nReceived: {name!r}; it runs "
             f"{', '.join(settings)}.\nAdd a block for it to profiles/{profile}.yaml."
         )
+    if override and label in (None, profile):
+        raise ResultsError(
+            f"run_notebook: parameters that differ from a profile's need a name of their own.\n"
+            f"Received: {', '.join(override)} for profile {profile!r}.\nAdd, for instance, --label smoke."
+        )
     source = ROOT / "notebooks" / f"{name}.ipynb"
-    parameters = {"profile": profile, **settings[name]}
+    parameters = {**settings[name], **(override or {}), "profile": label or profile}
     check_parameters(source, parameters)
-    target = ROOT / "book" / "executed" / profile / source.name
+    target = ROOT / "book" / "executed" / (label or profile) / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial.ipynb")
     try:
@@ -93,11 +121,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", help="notebook without ending, such as 04_layerwise_r2")
     parser.add_argument("--profile", default="control", help="a file in profiles/ (default: control)")
     parser.add_argument("--store", action="store_true", help="also store the outputs in notebooks/")
+    parser.add_argument(
+        "--override", type=Path, help="YAML file with parameters that differ from the profile's"
+    )
+    parser.add_argument("--label", help="name under which the results of a trial stand, such as smoke")
     options = parser.parse_args(arguments)
+    override = yaml.safe_load(options.override.read_text(encoding="utf-8")) if options.override else None
     started = time.monotonic()
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
-        path = run(options.name, options.profile, store=options.store)
+        path = run(options.name, options.profile, store=options.store, override=override, label=options.label)
     except ScalelibError as error:
         print(error, file=sys.stderr)
         return 1
