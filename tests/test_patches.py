@@ -1,0 +1,313 @@
+"""Patches: labels against exact areas at every magnification, borders, splits, streaming and the cache."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+
+from scalelib.datasets.annotations import Outlines, outlines
+from scalelib.datasets.histology import load_bca, load_monuseg, load_slides
+from scalelib.datasets.nuclei_masks import areas_in_mask, otsu_threshold
+from scalelib.datasets.patch_images import batches, cache_patches
+from scalelib.datasets.patch_labels import areas_in_patch, patch_positions, tissue_mask
+from scalelib.datasets.patches import MAGNIFICATIONS, SlideSource, slide_patches
+from scalelib.datasets.polygons import polygon_area
+from scalelib.datasets.rendered_slide import render_slide
+from scalelib.datasets.slides import open_slide
+from scalelib.datasets.splits import check_splits, count_table, draw_groups
+from scalelib.errors import DataError
+
+PINK = (220, 140, 190)
+
+
+def ellipse(x: float, y: float, a: float, b: float, angle: float = 0.0, n: int = 200) -> np.ndarray:
+    turns = 2 * math.pi * np.arange(n) / n
+    u, v = a * np.cos(turns), b * np.sin(turns)
+    return np.stack(
+        [x + u * math.cos(angle) - v * math.sin(angle), y + u * math.sin(angle) + v * math.cos(angle)], axis=1
+    )
+
+
+def field_of_ellipses(seed: int = 0, side: int = 1024, pitch: int = 80) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    centers = np.stack(np.meshgrid(*[np.arange(pitch // 2, side - pitch // 2, pitch)] * 2), axis=-1).reshape(
+        -1, 2
+    )
+    return [
+        ellipse(x + rng.uniform(-4, 4), y + rng.uniform(-4, 4), *rng.uniform(12, 22, 2), rng.uniform(0, 3))
+        for x, y in centers
+    ]
+
+
+def painted(polygons: list[np.ndarray], side: int = 1024) -> np.ndarray:
+    """A mask, four times finer than the slide and then averaged: no pixel is shifted by rounding."""
+    mask = Image.new("L", (4 * side, 4 * side))
+    draw = ImageDraw.Draw(mask)
+    for polygon in polygons:
+        draw.polygon([tuple(p) for p in polygon * 4 - 0.5], fill=255)
+    return np.asarray(mask.reduce(4))
+
+
+def source(nuclei: Outlines | Path, slide: str = "a", split: str = "train", **options: object) -> SlideSource:
+    pixels = options.pop("image", np.full((1024, 1024, 3), PINK, np.uint8))
+    return SlideSource(slide, pixels, nuclei, slide, split, **{"power": 40.0, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("magnification", MAGNIFICATIONS)
+def test_outlines_give_the_exact_mean_area_at_every_magnification(magnification):
+    polygons = field_of_ellipses()
+    table = slide_patches(
+        [source(outlines(polygons))], name="t", size=96, magnifications=[magnification]
+    ).table
+    factor = 40 / magnification
+    for row in table.itertuples():
+        inside = [
+            polygon_area(p) / factor**2
+            for p in polygons
+            if (p > (row.x, row.y)).all() and (p < (row.x + 96 * factor, row.y + 96 * factor)).all()
+        ]
+        assert row.n_nuclei == len(inside)
+        assert row.mean_area_px == pytest.approx(np.mean(inside), rel=1e-12)
+        assert row.mean_area_um2 == pytest.approx(row.mean_area_px * (0.25 * factor) ** 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("magnification", MAGNIFICATIONS)
+def test_masks_agree_with_outlines_within_the_discretisation_error(magnification):
+    """Mean area from pixels against exact polygons: 10 % at 5X (nuclei of 16 px), 1.5 % from 20X on."""
+    polygons = field_of_ellipses()
+    with open_slide(np.repeat(painted(polygons)[..., None], 3, axis=2), power=40) as mask:
+        size = int(1024 * magnification / 40)
+        counted = areas_in_mask(mask.read(0, 0, size, magnification=magnification)[..., 0])
+    exact = areas_in_patch(outlines(polygons), 0, 0, size, factor=40 / magnification)
+    assert len(counted) == len(exact) == 144
+    bound = 0.10 if magnification <= 8 else 0.03 if magnification < 20 else 0.015
+    assert counted.mean() == pytest.approx(exact.mean(), rel=bound)
+
+
+@pytest.mark.parametrize("magnification", MAGNIFICATIONS)
+def test_rendered_nuclei_have_their_stated_area_in_outlines_and_pixels(tmp_path_factory, magnification):
+    path = tmp_path_factory.getbasetemp() / "areas.svs"
+    slide = render_slide(path, size=1024) if not path.exists() else None
+    factor = 40 / magnification
+    table = load_slides([path], splits=["train"], size=64, magnifications=[magnification]).table
+    mean = np.average(table.mean_area_px, weights=table.n_nuclei) * factor**2
+    if slide is not None:  # whole nuclei of the slide, as the renderer states them
+        assert np.allclose(np.sort(_read(path).areas), np.sort(slide.areas), rtol=1e-4)
+    with open_slide(path) as opened:
+        pixels = opened.read(0, 0, int(1024 / factor), magnification=magnification).astype(float)
+    glass = ~tissue_mask(pixels.astype(np.uint8))
+    dark = (pixels[..., 0] < otsu_threshold(pixels[~glass][:, 0].astype(np.uint8))) & ~glass
+    counted = dark.sum() * factor**2
+    total = _read(path).areas.sum()
+    assert counted == pytest.approx(total, rel=0.15 if magnification <= 10 else 0.06)
+    assert mean == pytest.approx(_read(path).areas.mean(), rel=0.15)  # border rule favours small ones
+
+
+def _read(path: Path) -> Outlines:
+    from scalelib.datasets.annotations import read_outlines
+
+    return read_outlines(path.with_suffix(".geojson"))
+
+
+def test_border_rules_leave_out_or_clip_what_the_border_cuts():
+    cut, whole = ellipse(0, 48, 20, 20), ellipse(48, 48, 10, 20)
+    nuclei = outlines([cut, whole])
+    image = np.full((96, 96, 3), PINK, np.uint8)
+    for border, expected in (("clear", [whole]), ("clip", [whole, cut])):
+        one = SlideSource("a", image, nuclei, "a", "train", power=40)
+        table = slide_patches([one], name="t", size=96, magnifications=[40], border=border).table
+        shares = [polygon_area(p) * (0.5 if p is cut else 1) for p in expected]
+        assert table.mean_area_px.item() == pytest.approx(np.mean(shares), rel=1e-9)
+    with pytest.raises(DataError, match="border rule"):
+        slide_patches([source(nuclei)], name="t", border="keep")
+
+
+def test_mask_protocol_closes_clears_and_drops_as_the_paper_says():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[5:9, 5:9] = 255
+    mask[5:9, 10:14] = 255  # a gap of one pixel: closing with 2×2 bridges it
+    mask[20:22, 20] = 255  # two pixels: dropped
+    mask[30:33, 30] = 255  # three pixels: kept
+    mask[0:4, 20:24] = 255  # touches the border: cleared
+    assert sorted(areas_in_mask(mask)) == [3.0, 36.0]
+    assert sorted(areas_in_mask(mask, border="clip")) == [3.0, 16.0, 36.0]
+    assert sorted(areas_in_mask(mask, min_area=1)) == [2.0, 3.0, 36.0]
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_mask_of_one_value_holds_no_whole_nucleus(value):
+    assert len(areas_in_mask(np.full((8, 8), value, np.uint8))) == 0
+
+
+def test_otsu_is_the_best_of_all_thresholds():
+    rng = np.random.default_rng(0)
+    grey = np.clip(np.concatenate([rng.normal(60, 20, 700), rng.normal(170, 25, 300)]), 0, 255).astype(
+        np.uint8
+    )
+
+    def between(t: float) -> float:
+        low, high = grey[grey <= t], grey[grey > t]
+        return len(low) * len(high) * (low.mean() - high.mean()) ** 2 if len(low) and len(high) else 0.0
+
+    assert between(otsu_threshold(grey)) == pytest.approx(max(between(t) for t in range(256)), rel=1e-9)  # fmt: skip
+
+
+def test_background_is_left_out_and_counted():
+    image = np.full((256, 256, 3), 245, np.uint8)
+    image[:, :128] = PINK
+    nuclei = outlines([ellipse(x, y, 10, 10) for x in (32, 96, 160, 224) for y in (32, 96, 160, 224)])
+    one = SlideSource("a", image, nuclei, "a", "train", power=40)
+    found = slide_patches([one], name="t", size=64, magnifications=[40])
+    assert len(found.table) == 8
+    assert found.excluded == {"background": 8}
+
+
+def test_nuclei_outside_the_image_are_counted_and_slides_without_nuclei_too():
+    far, near = outlines([ellipse(5000, 50, 10, 10), ellipse(50, 50, 10, 10)]), outlines([])
+    found = slide_patches([source(far), source(near, slide="b")], name="t", size=128, magnifications=[40])
+    assert len(found.table) == 1
+    assert (found.excluded["outside_slide"], found.excluded["slides_without_nuclei"]) == (1, 1)
+    with pytest.raises(DataError, match="no patch of t has tissue and nuclei"):
+        slide_patches([source(near)], name="t", size=128)
+
+
+def test_a_patch_larger_than_the_slide_and_a_magnification_above_it_are_refused():
+    nuclei = outlines(field_of_ellipses())
+    with pytest.raises(DataError, match=r"patches of up to 128 px fit"):
+        slide_patches([source(nuclei)], name="t", size=224)
+    with pytest.raises(DataError, match="Upsampling"):
+        slide_patches([source(nuclei, power=20.0)], name="t", size=64)
+
+
+def test_all_magnifications_of_a_slide_lie_in_its_split_and_counts_add_up():
+    nuclei = outlines(field_of_ellipses())
+    sources = [
+        source(nuclei, slide=s, split=p) for s, p in (("a", "train"), ("b", "validation"), ("c", "test"))
+    ]
+    found = slide_patches(sources, name="t", size=96)
+    assert (found.table.groupby("slide").split.nunique() == 1).all()
+    counts = count_table(found.table)
+    assert list(counts.index) == ["train", "validation", "test", "total"]
+    assert counts.loc["total", "total"] == len(found.table) == counts.iloc[:3, :7].to_numpy().sum()
+    assert counts.columns[0] == "5X"
+
+
+@pytest.mark.parametrize("rows", [
+    {"slides": ["a", "a"], "groups": ["p", "p"], "splits": ["train", "train"]},
+    {"slides": ["a", "b"], "groups": ["p", "p"], "splits": ["train", "test"]},
+    {"slides": ["a", "b"], "groups": ["p", "q"], "splits": ["train", "holdout"]},
+], ids=["twice", "patient in two splits", "unknown split"])  # fmt: skip
+def test_leaking_or_unknown_splits_are_refused(rows):
+    with pytest.raises(DataError, match="Received"):
+        check_splits(**rows)
+
+
+def test_a_split_with_one_slide_is_refused():
+    with pytest.raises(DataError, match="never divided"):
+        draw_groups(["only"], 1)
+    assert draw_groups(list("abcdef"), 3, random_state=1) == draw_groups(list("fedcba"), 3, random_state=1)
+
+
+@pytest.mark.parametrize("magnification", MAGNIFICATIONS)
+@pytest.mark.parametrize("side", [1000, 1024, 1111])
+def test_cover_reaches_every_pixel_and_grid_never_overlaps(magnification, side):
+    slide = open_slide(np.zeros((side, side, 3), np.uint8), power=40)
+    extent = 96 * 40 / magnification
+    for layout in ("grid", "cover"):
+        seen = np.zeros((side, side), int)
+        for x, y in patch_positions(slide, 96, magnification, layout=layout):
+            seen[y : math.ceil(y + extent), x : math.ceil(x + extent)] += 1
+            slide.read(x, y, 96, magnification=magnification)
+        assert (seen.max() == 1) if layout == "grid" else (seen[:-1, :-1].min() >= 1)
+
+
+def test_the_draw_of_patches_is_seeded_and_bounded():
+    nuclei = outlines(field_of_ellipses())
+    options = {"name": "t", "size": 64, "magnifications": [20, 40], "max_per_slide": 10}
+    one, same, other = (slide_patches([source(nuclei)], random_state=s, **options) for s in (0, 0, 1))
+    assert one.table.groupby("magnification").size().tolist() == [10, 10]
+    assert one.digest == same.digest != other.digest
+    assert one.excluded["beyond_max_per_slide"] > 0
+
+
+@pytest.fixture(scope="module")
+def small_slide(tmp_path_factory) -> Path:
+    return render_slide(tmp_path_factory.mktemp("slide") / "s.svs", size=1024).path
+
+
+def test_cached_patches_are_those_of_the_slide_and_half_written_shards_are_ignored(small_slide, tmp_path):
+    found = load_slides([small_slide], splits=["train"], size=64, magnifications=[10, 15, 40])
+    (tmp_path / "x.1.unfinished").write_bytes(b"half")
+    cached = cache_patches(found.images, tmp_path)
+    assert len(cached) == len(found.images)
+    for i in (0, 7, len(cached) - 1):
+        assert np.array_equal(cached[i], found.images[i])
+    assert np.array_equal(cached.batch([3, 1]), np.stack([found.images[3], found.images[1]]))
+    shard = next(tmp_path.glob("*.npy"))
+    written = shard.stat().st_mtime_ns
+    cache_patches(found.images, tmp_path)
+    assert shard.stat().st_mtime_ns == written  # decoded once
+    other = load_slides([small_slide], splits=["train"], size=32, magnifications=[10])
+    cache_patches(other.images, tmp_path)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_patches_stream_in_less_memory_than_they_hold(small_slide):
+    found = load_slides([small_slide], splits=["train"], size=64, magnifications=[40])
+    sum(len(b) for b in batches(found.images, 8))
+    tracemalloc.start()
+    for batch in batches(found.images, 8):
+        assert batch.dtype == np.uint8
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(found.images) * 64 * 64 * 3 / 2
+
+
+def test_a_folder_in_the_layout_of_bca_gives_areas_of_its_masks(tmp_path):
+    folder = tmp_path / "nuclei"
+    folder.mkdir()
+    polygons = field_of_ellipses()
+    mask = painted(polygons)
+    for patient in range(5):
+        Image.fromarray(np.full((1024, 1024, 3), PINK, np.uint8)).save(folder / f"{patient}_500_original.tif")
+        if patient != 4:
+            Image.fromarray(mask).save(folder / f"{patient}_500_mask.png")
+    found = load_bca(tmp_path, size=112, magnifications=[5, 10, 40])
+    assert found.excluded["without_mask"] == 1
+    assert found.table.groupby("group").split.nunique().max() == 1
+    assert set(found.table.split) == {"train", "validation", "test"}
+    means = found.table.groupby("magnification").mean_area_um2.mean()
+    exact = np.mean([polygon_area(p) for p in polygons]) * 0.25**2
+    assert means.loc[5.0] == pytest.approx(exact, rel=0.1)
+    assert means.loc[10.0] == pytest.approx(exact, rel=0.05)
+
+
+def test_loaders_name_what_is_missing(tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        load_monuseg(tmp_path)
+    with pytest.raises(DataError, match="no \\*_original"):
+        load_bca(tmp_path)
+    with pytest.raises(DataError, match="one split"):
+        load_slides(["a.svs"], splits=[])
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_monuseg_is_split_by_patient_with_all_seven_magnifications(data_root):
+    found = load_monuseg(data_root)
+    table = found.table
+    assert table.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 10, "validation": 3}
+    assert table.groupby("group").split.nunique().max() == 1
+    assert sorted(table.magnification.unique()) == list(MAGNIFICATIONS)
+    assert table.groupby("slide").mpp_stated.first().value_counts().to_dict() == {True: 22, False: 1}
+    spread = table.groupby("magnification").mean_area_um2.mean()
+    assert spread.max() / spread.min() < 1.2  # a nucleus is as large at every magnification
+    assert isinstance(found.images[0], np.ndarray)
+    assert found.images[0].shape == (96, 96, 3)
+    assert pd.Series(found.excluded)[["degenerate", "self_crossing"]].tolist() == [2, 1]
