@@ -7,7 +7,7 @@ knows nothing of networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ import pandas as pd
 from scalelib.errors import DataError, did_you_mean
 from scalelib.images import read_image, resize_image
 
-Manipulation = Literal["resize", "share", "canvas", "detail"]
 MANIPULATIONS: dict[str, str] = {
     "resize": "whole image resized",
     "share": "object's share changed, image size kept",
@@ -104,7 +103,7 @@ def reframe_all(
     images: Sequence[Any] | np.ndarray,
     boxes: pd.DataFrame | None = None,
     *,
-    manipulation: Manipulation,
+    manipulation: str,
     factor: float,
     size: int,
     share: float = 0.4,

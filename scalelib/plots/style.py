@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), without yellow, which is too faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -68,3 +70,12 @@ def tap_axis(axes: Axes, taps: Sequence[str], *, label: str = "tap (input to out
     axes.set_xticks(range(len(taps)), taps, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_xlabel(label)
     axes.set_xlim(-0.5, len(taps) - 0.5)
+
+
+def legend_below(fig: Figure, axes: Iterable[Axes], *, columns: int = 2) -> None:
+    """One legend under a figure for all of its axes, each label once."""
+    handles: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, fontsize=8)
