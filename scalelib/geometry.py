@@ -59,7 +59,7 @@ def fields(steps: Sequence[Step]) -> dict[int, Field | None]:
 
     Examples
     --------
-    >>> from scalelib.graph import copy_model
+    >>> from scalelib.copying import copy_model
     >>> image = keras.Input((32, 32, 3))
     >>> x = keras.layers.Conv2D(4, 3, strides=2)(image)
     >>> _, steps = copy_model(keras.Model(image, keras.layers.Conv2D(4, 3)(x)))

@@ -5,22 +5,21 @@ Knows Keras and weight files; knows no data set, no images and no regression.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from scalelib import sources
 from scalelib.backend import keras
+from scalelib.copying import copy_model
 from scalelib.errors import NetworkError
 from scalelib.geometry import depths, fields, parameters_up_to
-from scalelib.graph import Step, copy_model, fresh_names, seeded
+from scalelib.graph import Step, fresh_names, seeded, weights_digest
 from scalelib.sources import Preprocess
-from scalelib.taps import resolve, taps_of
+from scalelib.taps import choose_taps, resolve, taps_of
 
 Size = tuple[int, int] | None
 
@@ -182,7 +181,7 @@ def load_network(
         if name_or_model == "control":
             source = sources.control(weights, weights_seed)
         elif isinstance(name_or_model, str) and not name_or_model.endswith((".keras", ".h5")):
-            source = sources.named(name_or_model, weights, _parse_size(input_size), data_root, options)
+            source = sources.named(name_or_model, weights, sources.parse_size(input_size), data_root, options)
         else:
             source = sources.given(name_or_model, weights, data_root, options)
         random_weights = weights == "random"
@@ -190,7 +189,7 @@ def load_network(
             source.model,
             rename=fresh_names(source.model) if source.architecture else None,
             name=source.name,
-            input_size=None if source.architecture else _parse_size(input_size),
+            input_size=None if source.architecture else sources.parse_size(input_size),
             keep_weights=bool(source.architecture) or not random_weights,
         )
     bound, label = sources.bind(source, preprocess)
@@ -198,13 +197,13 @@ def load_network(
     return Network(
         name=source.name,
         model=model,
-        taps=_choose_taps(taps, taps_of(source.architecture, steps), steps, source.name),
+        taps=choose_taps(taps, taps_of(source.architecture, steps), steps, source.name),
         preprocess=bound,
         preprocess_name=label,
         input_size=None if None in shape else (shape[0], shape[1]),
         weights=source.weights,
         weights_seed=weights_seed if random_weights else None,
-        weights_digest=_digest(steps),
+        weights_digest=weights_digest(steps),
         steps=steps,
     )
 
@@ -256,67 +255,3 @@ def _check_channels_last() -> None:
             "Received: keras.config.image_data_format() == 'channels_first'.\n"
             "Call keras.config.set_image_data_format('channels_last') first."
         )
-
-
-def _parse_size(size: int | tuple[int, int] | str | None) -> tuple[int | None, int | None] | None:
-    if size is None:
-        return None
-    if size == "any":
-        return (None, None)
-    pair = (size, size) if isinstance(size, int | np.integer) else size
-    if (
-        isinstance(pair, tuple | list)
-        and len(pair) == 2
-        and all(isinstance(side, int | np.integer) and side > 0 for side in pair)
-    ):
-        return (int(pair[0]), int(pair[1]))
-    raise NetworkError(
-        "load_network: input_size is a number of pixels, a pair of them, or 'any'.\n"
-        f"Received: input_size={size!r}.\nFor instance input_size=(224, 224)."
-    )
-
-
-def _choose_taps(
-    wanted: Iterable[str] | Mapping[str, str] | None, default: dict[str, str], steps: list[Step], network: str
-) -> dict[str, str]:
-    """The taps asked for, from input to output; every layer may be one."""
-    if wanted is None:
-        return default
-    if isinstance(wanted, str):
-        wanted = [wanted]
-    every_layer = {step.name: step.name for step in steps}
-    chosen: dict[str, str] = {}
-    for tap in wanted:
-        layer = wanted[tap] if isinstance(wanted, Mapping) else tap
-        if layer in every_layer and layer not in default:
-            chosen[tap] = layer
-            continue
-        found = resolve(layer, default, network=network, operation="load_network")
-        chosen[tap if isinstance(wanted, Mapping) else found] = default[found]
-    if not chosen:
-        raise NetworkError(
-            "load_network: a network needs at least one tap.\nReceived: taps=[].\n"
-            f"Taps are {', '.join(default)}."
-        )
-    order = {step.name: index for index, step in enumerate(steps)}
-    rank = {step.name: len(step.outputs[0].shape) for step in steps}
-    for tap, layer in chosen.items():
-        if rank[layer] not in (2, 4):
-            raise NetworkError(
-                "load_network: a tap is a map (height, width, channels) or a vector.\n"
-                f"Received: {tap!r}, whose output has {rank[layer] - 1} axes.\nTaps are {', '.join(default)}."
-            )
-    return dict(sorted(chosen.items(), key=lambda item: order[item[1]]))
-
-
-def _digest(steps: list[Step]) -> str:
-    digest = hashlib.sha256()
-    seen: set[int] = set()
-    for step in steps:
-        if id(step.operation) in seen or not isinstance(step.operation, keras.layers.Layer):
-            continue
-        seen.add(id(step.operation))
-        for variable, array in zip(step.operation.weights, step.operation.get_weights(), strict=True):
-            digest.update(f"{step.name}/{variable.name} {array.dtype} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -11,8 +11,9 @@ import re
 import numpy as np
 
 from scalelib.backend import keras
+from scalelib.copying import copy_model
 from scalelib.errors import NetworkError
-from scalelib.graph import copy_model, seeded
+from scalelib.graph import seeded
 from scalelib.networks import Network, resolve_tap
 from scalelib.tap_choice import best_layer, choose_and_report
 

@@ -17,10 +17,11 @@ import numpy as np
 
 from scalelib import squeezenet
 from scalelib.backend import keras
+from scalelib.copying import copy_model
 from scalelib.errors import NetworkError, did_you_mean
-from scalelib.graph import copy_model
 from scalelib.locations import find_weights
-from scalelib.weight_files import find_imagenet_file, load_weight_file, load_whole_model
+from scalelib.weight_files import find_imagenet_file
+from scalelib.weight_loading import load_weight_file, load_whole_model
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
 
@@ -55,6 +56,31 @@ def application_names() -> list[str]:
     True
     """
     return [name for name, value in vars(keras.applications).items() if inspect.isfunction(value)]
+
+
+def parse_size(size: int | tuple[int, int] | str | None) -> tuple[int | None, int | None] | None:
+    """Height and width from what a caller may write: a number, a pair, ``"any"`` or nothing.
+
+    Examples
+    --------
+    >>> parse_size(64), parse_size("any")
+    ((64, 64), (None, None))
+    """
+    if size is None:
+        return None
+    if size == "any":
+        return (None, None)
+    pair = (size, size) if isinstance(size, int | np.integer) else size
+    if (
+        isinstance(pair, tuple | list)
+        and len(pair) == 2
+        and all(isinstance(side, int | np.integer) and side > 0 for side in pair)
+    ):
+        return (int(pair[0]), int(pair[1]))
+    raise NetworkError(
+        "load_network: input_size is a number of pixels, a pair of them, or 'any'.\n"
+        f"Received: input_size={size!r}.\nFor instance input_size=(224, 224)."
+    )
 
 
 def named(
@@ -129,7 +155,7 @@ def control(weights: str | os.PathLike[str], weights_seed: int) -> Source:
     return Source(
         "control",
         "control",
-        module.load_control(chosen, weights_seed),
+        module.load_control(chosen, weights_seed=weights_seed),
         chosen,
         module.preprocess,
         "scalelib.control.preprocess",

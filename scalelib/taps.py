@@ -6,7 +6,7 @@ Knows names of layers; knows no weights and no images. Any other network: scalel
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from scalelib.default_taps import output_taps, taps_from_graph
 from scalelib.errors import NetworkError, did_you_mean
@@ -40,7 +40,7 @@ def taps_of(architecture: str | None, steps: list[Step]) -> dict[str, str]:
     Examples
     --------
     >>> from scalelib.backend import keras
-    >>> from scalelib.graph import copy_model
+    >>> from scalelib.copying import copy_model
     >>> image = keras.Input((8, 8, 3))
     >>> _, steps = copy_model(keras.Model(image, keras.layers.Conv2D(4, 3, name="mixed0")(image)))
     >>> taps_of("InceptionV3", steps)
@@ -97,6 +97,60 @@ def resolve(name: str, taps: dict[str, str], *, network: str, operation: str) ->
         f"{operation}: no layer {str(name)!r} in {network}; taps are {', '.join(taps)}.\n"
         f"Received: {name!r}.\n{hint or 'load_network(…, taps=[…]) makes any layer a tap.'}"
     )
+
+
+def choose_taps(
+    wanted: Iterable[str] | Mapping[str, str] | None, default: dict[str, str], steps: list[Step], network: str
+) -> dict[str, str]:
+    """The taps asked for, from input to output; every layer may be one.
+
+    Parameters
+    ----------
+    wanted : iterable of str, mapping of str to str, or None
+        Tap or layer names; own tap names → tap or layer names; None: the default taps.
+    default : dict of str to str
+        Tap name → layer name.
+    steps : list of Step
+        The network's graph.
+    network : str
+        For messages.
+
+    Returns
+    -------
+    dict of str to str
+
+    Raises
+    ------
+    NetworkError
+        If a name is unknown, none is given, or an output is neither a map nor a vector.
+    """
+    if wanted is None:
+        return default
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    every_layer = {step.name: step.name for step in steps}
+    chosen: dict[str, str] = {}
+    for tap in wanted:
+        layer = wanted[tap] if isinstance(wanted, Mapping) else tap
+        if layer in every_layer and layer not in default:
+            chosen[tap] = layer
+            continue
+        found = resolve(layer, default, network=network, operation="load_network")
+        chosen[tap if isinstance(wanted, Mapping) else found] = default[found]
+    if not chosen:
+        raise NetworkError(
+            "load_network: a network needs at least one tap.\nReceived: taps=[].\n"
+            f"Taps are {', '.join(default)}."
+        )
+    order = {step.name: index for index, step in enumerate(steps)}
+    rank = {step.name: len(step.outputs[0].shape) for step in steps}
+    for tap, layer in chosen.items():
+        if rank[layer] not in (2, 4):
+            raise NetworkError(
+                "load_network: a tap is a map (height, width, channels) or a vector.\n"
+                f"Received: {tap!r}, whose output has {rank[layer] - 1} axes.\nTaps are {', '.join(default)}."
+            )
+    return dict(sorted(chosen.items(), key=lambda item: order[item[1]]))
 
 
 def _as_they_are(found: list[str]) -> dict[str, str]:

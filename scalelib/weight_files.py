@@ -1,6 +1,6 @@
-"""Which weight file belongs to which network, and how its arrays get into a model.
+"""Which file of ImageNet weights belongs to which network, and where it lies on this machine.
 
-Names files and loads them; downloads nothing and knows no taps.
+Names files; reads, loads and downloads none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from scalelib import squeezenet
-from scalelib.backend import keras
 from scalelib.errors import WeightsError
 from scalelib.locations import data_root as find_data_root
 from scalelib.locations import find_weights, keras_home
@@ -156,80 +155,6 @@ def find_imagenet_file(name: str, *, root: str | os.PathLike[str] | None = None,
         f"load_network: the ImageNet weights of {name} are not on this machine.\n"
         f"Received: no {wanted.filename} in {' or '.join(map(str, folders))}.\n{hint}"
     )
-
-
-def load_weight_file(model: keras.Model, path: str | os.PathLike[str], *, network: str) -> None:
-    """Load a weight file into a model, in place.
-
-    Parameters
-    ----------
-    model : keras.Model
-        The network, built as the file was saved.
-    path : path-like
-        ``.weights.h5`` or ``.h5`` as ``save_weights`` writes it, a whole model as ``.keras`` or
-        ``.h5``, or SqueezeNet's Deep Compression file ``.net``.
-    network : str
-        The network's name, for messages.
-
-    Raises
-    ------
-    WeightsError
-        If the file cannot be read or was made for another network.
-    """
-    file = Path(path)
-    try:
-        if file.suffix == ".net":
-            squeezenet.load_deep_compression(model, file)
-        elif file.suffix == ".keras":
-            _copy_arrays(load_whole_model(file), model)
-        else:
-            model.load_weights(file)
-    except WeightsError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(
-            f"load_network: the weight file does not fit {network}, or is damaged.\n"
-            f"Received: {file}; {type(error).__name__}: {reason}\n"
-            "The file must hold this network's arrays with these options (alpha, include_top, classes); "
-            "a damaged one is to be fetched again."
-        ) from error
-
-
-def load_whole_model(path: str | os.PathLike[str]) -> Any:
-    """Load a model with its architecture, from a ``.keras`` or whole-model ``.h5`` file.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    keras.Model
-        Not compiled.
-
-    Raises
-    ------
-    WeightsError
-        If Keras cannot read it, for instance because it needs a custom class.
-    """
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(
-            "load_network: this file is no model that Keras can load, or is damaged.\n"
-            f"Received: {path}; {type(error).__name__}: {reason}\n"
-            "Custom classes must be registered (keras.saving.register_keras_serializable) and imported first."
-        ) from error
-
-
-def _copy_arrays(source: Any, target: Any) -> None:
-    ours, theirs = target.get_weights(), source.get_weights()
-    if [array.shape for array in ours] != [array.shape for array in theirs]:
-        raise ValueError(f"{len(theirs)} arrays whose shapes are not those of the network's {len(ours)}")
-    target.set_weights(theirs)
 
 
 @cache
