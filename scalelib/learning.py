@@ -14,6 +14,7 @@ import pandas as pd
 from scalelib.errors import DataError
 from scalelib.scores import refuse_constant_folds, score_rows, tidy
 from scalelib.solvers import ESTIMATORS, fit_all
+from scalelib.spectrum import one_thread
 from scalelib.splits import MINIMUM_TRAIN, train_test_splits
 from scalelib.validation import check_choice, check_count, check_problem
 
@@ -97,7 +98,7 @@ def learning_curve(
             f"{operation}: training sizes must be given and fit into every split.\n"
             f"Received: {sizes}; the smallest training fold has {fewest} images."
         )
-    records = []
+    records: list[dict[str, Any]] = []
     columns = y[:, None]
     for repeat, (train, test) in enumerate(splits):
         ordered = np.random.default_rng([random_state, repeat, 2]).permutation(train)
@@ -105,8 +106,11 @@ def learning_curve(
             part = np.sort(ordered[:size])
             where = f"repeat {repeat} with {size} training images"
             refuse_constant_folds(columns, part, test, operation=operation, where=where)
-            for tap, X in arrays.items():
-                for name, fit in fit_all(X[part], columns[part], names).items():
-                    [scores] = score_rows(tap, X, columns, part, test, fit)
-                    records.append({"repeat": repeat, "estimator": name, "condition": "true", **scores})
+            with one_thread():
+                records += [
+                    {"repeat": repeat, "estimator": name, "condition": "true", **scores}
+                    for tap, X in arrays.items()
+                    for name, fit in fit_all(X[part], columns[part], names).items()
+                    for scores in score_rows(tap, X, columns, part, test, fit)
+                ]
     return tidy(records)

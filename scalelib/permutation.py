@@ -16,6 +16,7 @@ from scalelib.errors import DataError
 from scalelib.progress import track
 from scalelib.scores import r2, refuse_constant_folds
 from scalelib.solvers import ESTIMATORS, fit_linear
+from scalelib.spectrum import one_thread
 from scalelib.splits import train_test_splits
 from scalelib.validation import check_choice, check_count, check_labels, check_problem
 
@@ -115,9 +116,10 @@ def permutation_test(
             train, test = part[train], part[test]
             refuse_constant_folds(targets, train, test, operation=operation, where=f"repeat {repeat}")
             label = f"permutations, repeat {repeat + 1} of {repeats}"
-            for row, X in enumerate(track(arrays.values(), total=len(arrays), label=label)):
-                fit = fit_linear(X[train], targets[train], estimator)
-                statistic[row] += r2(targets[test], fit.predict(X[test]))
+            with one_thread():
+                for row, X in enumerate(track(arrays.values(), total=len(arrays), label=label)):
+                    fit = fit_linear(X[train], targets[train], estimator)
+                    statistic[row] += r2(targets[test], fit.predict(X[test]))
     statistic /= len(parts) * repeats
     return _table(arrays, statistic, estimator)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scalelib.errors import DataError
-from scalelib.solvers import feature_scale
+from scalelib.spectrum import feature_scale
 from scalelib.validation import check_activations, check_choice, check_count
 
 

@@ -16,6 +16,7 @@ from scalelib.permutation import permutation_test
 from scalelib.projection import effective_rank, random_projection
 from scalelib.scores import refuse_constant_folds, score_rows, tidy
 from scalelib.solvers import ESTIMATORS, fit_all
+from scalelib.spectrum import one_thread
 from scalelib.splits import train_test_splits
 from scalelib.statistics import compare_taps, summarize
 from scalelib.validation import check_choice, check_count, check_problem
@@ -114,13 +115,16 @@ def layerwise_r2(
     targets = [_targets(y, conditions, random_state, repeat) for repeat in range(repeats)]
     for repeat, (rows, columns) in enumerate(zip(splits, targets, strict=True)):
         refuse_constant_folds(columns, *rows, operation=operation, where=f"repeat {repeat}")
-    records = [
-        {"repeat": repeat, "estimator": name, "condition": condition, **scores}
-        for tap, X in arrays.items()
-        for repeat, ((train, test), columns) in enumerate(zip(splits, targets, strict=True))
-        for name, fit in fit_all(X[train], columns[train], estimators).items()
-        for condition, scores in zip(conditions, score_rows(tap, X, columns, train, test, fit), strict=True)
-    ]
+    with one_thread():
+        records = [
+            {"repeat": repeat, "estimator": name, "condition": condition, **scores}
+            for tap, X in arrays.items()
+            for repeat, ((train, test), columns) in enumerate(zip(splits, targets, strict=True))
+            for name, fit in fit_all(X[train], columns[train], estimators).items()
+            for condition, scores in zip(
+                conditions, score_rows(tap, X, columns, train, test, fit), strict=True
+            )
+        ]
     return tidy(records)
 
 

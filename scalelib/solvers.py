@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
+
+from scalelib.spectrum import Spectrum, decompose
 
 ESTIMATORS = ("ols", "ridge", "pcr")
-ALPHAS = np.append(10.0 ** np.arange(-6, 9.25, 0.25), np.inf)
-SMALLEST_SCALE = 1e-2
+ALPHAS = np.append(10.0 ** np.arange(-6, 9.5, 0.5), np.inf)
 RESOLVED = 1e-12
 
 
@@ -131,85 +131,23 @@ def fit_all(features: np.ndarray, targets: np.ndarray, estimators: tuple[str, ..
     >>> list(fit_all(X, X[:, :1], ("ols", "ridge")))
     ['ols', 'ridge']
     """
-    spectra: dict[bool, _Spectrum] = {}
+    spectra: dict[bool, Spectrum] = {}
     fits = {}
     for estimator in estimators:
         standardise = estimator != "ols"
         if standardise not in spectra:
-            spectra[standardise] = _decompose(features, standardise=standardise)
+            spectra[standardise] = decompose(features, standardise=standardise)
         fits[estimator] = _SOLVERS[estimator](spectra[standardise], np.asarray(targets, np.float64))
     return fits
 
 
-def feature_scale(features: np.ndarray) -> np.ndarray:
-    """What each feature is divided by when features are standardised; infinite for one that is constant.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d)
-        Training rows, in the dtype in which they were computed.
-
-    Returns
-    -------
-    ndarray of float64, shape (d,)
-        Standard deviation (divisor n), at least `SMALLEST_SCALE` of the largest of them.
-
-    Examples
-    --------
-    >>> X = np.array([[1.0, 7.0, 1e-9], [3.0, 7.0, 3e-9]])
-    >>> feature_scale(X)
-    array([1.  ,  inf, 0.01])
-    """
-    precision = np.finfo(features.dtype).eps
-    features = np.asarray(features, np.float64)
-    largest = np.abs(features).max(axis=0)
-    unit = np.where(largest > 0, largest, 1.0)
-    relative = (features / unit).std(axis=0)  # of order one, so that 1e-200 squared does not vanish
-    constant = relative <= 8 * precision
-    deviation = np.where(constant, 0.0, relative * unit)
-    scale = np.maximum(deviation, SMALLEST_SCALE * deviation.max())
-    return np.where(constant, np.inf, scale)
-
-
-@dataclass(frozen=True)
-class _Spectrum:
-    """Z = U diag(s) Vᵀ, the centred (and perhaps standardised) features; rank r."""
-
-    centre: np.ndarray
-    scale: np.ndarray
-    left: np.ndarray
-    singular: np.ndarray
-    right: np.ndarray
-
-    def fit(
-        self,
-        targets: np.ndarray,
-        in_components: np.ndarray,
-        alpha: np.ndarray,
-        at_edge: np.ndarray,
-        dof: np.ndarray,
-    ) -> LinearFit:
-        coefficients = (self.right.T @ in_components) / self.scale[:, None]
-        return LinearFit(self.centre, coefficients, targets.mean(axis=0), alpha, at_edge, dof)
-
-
-def _decompose(features: np.ndarray, *, standardise: bool) -> _Spectrum:
-    scale = feature_scale(features) if standardise else np.ones(features.shape[1])
-    features = np.asarray(features, np.float64)
-    varies = np.ptp(features, axis=0) > 0
-    centre = np.where(varies, features.mean(axis=0), features[0])  # a constant leaves exact zeros
-    left, singular, right = linalg.svd((features - centre) / scale, full_matrices=False)
-    # Rank as numpy.linalg.matrix_rank has it; centring alone costs a wide problem one dimension.
-    rank = int((singular > singular.max() * max(features.shape) * np.finfo(np.float64).eps).sum())
-    return _Spectrum(centre, scale, left[:, :rank], singular[:rank], right[:rank])
-
-
-def _least_squares(spectrum: _Spectrum, targets: np.ndarray) -> LinearFit:
+def _least_squares(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
     """β = V diag(1/s) Uᵀ (y − ȳ): the solution of least norm (Moore-Penrose)."""
     k = targets.shape[1]
     projected = spectrum.left.T @ (targets - targets.mean(axis=0))
     rank = float(len(spectrum.singular))
-    return spectrum.fit(
+    return _read_out(
+        spectrum,
         targets,
         projected / spectrum.singular[:, None],
         np.full(k, np.nan),
@@ -218,7 +156,7 @@ def _least_squares(spectrum: _Spectrum, targets: np.ndarray) -> LinearFit:
     )
 
 
-def _ridge(spectrum: _Spectrum, targets: np.ndarray) -> LinearFit:
+def _ridge(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
     """β(α) = V diag(s / (s² + α)) Uᵀ (y − ȳ), α of least leave-one-out error.
 
     With the hat matrix H = 11ᵀ/n + U diag(s² / (s² + α)) Uᵀ the residual of a row that is left out
@@ -232,10 +170,10 @@ def _ridge(spectrum: _Spectrum, targets: np.ndarray) -> LinearFit:
     projected = spectrum.left.T @ (targets - targets.mean(axis=0))
     in_components = projected * spectrum.singular[:, None] / (squares[:, None] + alpha)
     at_edge = (chosen == 0) | (chosen == len(ALPHAS) - 2)
-    return spectrum.fit(targets, in_components, alpha, at_edge, shrinkage[chosen].sum(axis=1))
+    return _read_out(spectrum, targets, in_components, alpha, at_edge, shrinkage[chosen].sum(axis=1))
 
 
-def _principal_components(spectrum: _Spectrum, targets: np.ndarray) -> LinearFit:
+def _principal_components(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
     """β(k) = V diag(1/s₁ … 1/s_k, 0 …) Uᵀ (y − ȳ), k of least leave-one-out error."""
     rank, k = len(spectrum.singular), targets.shape[1]
     most = min(rank, len(targets) // 2)
@@ -244,10 +182,24 @@ def _principal_components(spectrum: _Spectrum, targets: np.ndarray) -> LinearFit
     projected = spectrum.left.T @ (targets - targets.mean(axis=0))
     in_components = projected * kept[components].T / spectrum.singular[:, None]
     at_edge = (components == most) & (most < rank)
-    return spectrum.fit(targets, in_components, np.full(k, np.nan), at_edge, components.astype(np.float64))
+    return _read_out(
+        spectrum, targets, in_components, np.full(k, np.nan), at_edge, components.astype(np.float64)
+    )
 
 
 _SOLVERS = {"ols": _least_squares, "ridge": _ridge, "pcr": _principal_components}
+
+
+def _read_out(
+    spectrum: Spectrum,
+    targets: np.ndarray,
+    in_components: np.ndarray,
+    alpha: np.ndarray,
+    at_edge: np.ndarray,
+    dof: np.ndarray,
+) -> LinearFit:
+    coefficients = (spectrum.right.T @ in_components) / spectrum.scale[:, None]
+    return LinearFit(spectrum.centre, coefficients, targets.mean(axis=0), alpha, at_edge, dof)
 
 
 def _least_left_out_error(left: np.ndarray, targets: np.ndarray, shrinkages: np.ndarray) -> np.ndarray:
