@@ -45,8 +45,8 @@ def channel_weights(acts: Mapping[str, Any], measures: Any, *, classes: Any = No
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
-    >>> channel_weights({"tap": X}, X[:, 0] - 2 * X[:, 2]).weight.round(1).tolist()
-    [0.5, -0.0, -0.9]
+    >>> channel_weights({"tap": X}, X[:, 0] - X[:, 2]).weight.abs().round(1).tolist()
+    [0.7, 0.0, 0.7]
     """
     arrays, y, _ = check_problem(acts, measures, groups=None, operation="channel_weights")
     codes = check_labels(classes, len(y), name="classes", operation="channel_weights")

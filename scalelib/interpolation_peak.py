@@ -1,0 +1,225 @@
+"""Where plain least squares explodes: held-out R² against training images per dimension.
+
+Knows arrays and tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scalelib.errors import DataError
+from scalelib.learning import learning_curve
+from scalelib.projection import effective_rank
+from scalelib.splits import train_test_splits
+from scalelib.validation import check_problem
+
+RATIOS = (0.15, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.5, 7.0)
+"""Training images per dimension: dense around 1, where the peak is expected."""
+FEWEST = 8
+DEPTH = 1.0
+"""How far R² must fall below both sides; small samples alone dip a little."""
+
+
+def gaussian_problem(
+    n: int, d: int, *, noise: float = 1.0, decay: float = 0.0, random_state: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian features of which a known linear function, of variance 1, is seen through noise.
+
+    Parameters
+    ----------
+    n, d : int
+        Number of rows and of features.
+    noise : float, default=1.0
+        Standard deviation of what the features do not tell.
+    decay : float, default=0.0
+        Feature j has the standard deviation j^-decay: 0 uses all directions alike, more lowers the
+        effective rank at the same width.
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    features : ndarray of float64, shape (n, d)
+    measure : ndarray of float64, shape (n,)
+
+    Examples
+    --------
+    >>> X, y = gaussian_problem(500, 3, noise=0.0)
+    >>> X.shape, bool(0.8 < y.var() < 1.2)
+    ((500, 3), True)
+    """
+    rng = np.random.default_rng(random_state)
+    features = rng.normal(size=(n, d))
+    direction = rng.normal(size=d)
+    measure = features @ direction / np.linalg.norm(direction) + noise * rng.normal(size=n)
+    return features * np.arange(1, d + 1) ** -float(decay), measure
+
+
+def expected_ols_r2(n_train: Any, d: int, *, noise: float = 1.0) -> np.ndarray:
+    r"""What least squares scores on new rows of :func:`gaussian_problem` without decay.
+
+    Parameters
+    ----------
+    n_train : array_like of int
+        Training rows.
+    d : int
+        Features.
+    noise : float, default=1.0
+        As in :func:`gaussian_problem`.
+
+    Returns
+    -------
+    ndarray of float64
+        1 − (expected squared error) / (variance of the measure); minus infinity within one row of
+        the peak, where the expectation does not exist.
+
+    Notes
+    -----
+    Hastie et al. 2022, "Surprises in high-dimensional ridgeless least squares interpolation", for
+    isotropic Gaussian features, with m = n − 1 for the intercept: the error is
+    :math:`\sigma^2 (1 + d/(m-d-1))` for m > d + 1 and
+    :math:`\sigma^2 (1 + m/(d-m-1)) + 1 - m/d` for m < d − 1, times 1 + 1/n.
+
+    Examples
+    --------
+    >>> expected_ols_r2([10, 101, 10_000], 100, noise=1.0).round(2).tolist()
+    [-0.11, -inf, 0.49]
+    """
+    n = np.asarray(n_train, float)
+    m, variance = n - 1, noise**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tall = variance * (1 + d / (m - d - 1))
+        wide = variance * (1 + m / (d - m - 1)) + 1 - m / d
+    error = np.where(m > d + 1, tall, np.where(m < d - 1, wide, np.inf)) * (1 + 1 / n)
+    return 1 - error / (1 + variance)
+
+
+def peak_sweep(
+    acts: Mapping[str, Any],
+    measures: Any,
+    *,
+    ratios: Sequence[float] = RATIOS,
+    estimators: str | Sequence[str] = ("ols", "ridge"),
+    repeats: int = 10,
+    test_size: float = 0.3,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Learning curve of every tap at training sizes measured in its own dimensions.
+
+    Parameters
+    ----------
+    acts : mapping of str to array_like, shape (n_images, channels)
+        Pooled activations per tap, finite.
+    measures : array_like, shape (n_images,)
+        One concept measure per image.
+    ratios : sequence of float
+        Training images per dimension that are wanted; those that the data cannot give are left out,
+        and the largest training set that they can give is added.
+    estimators, repeats, test_size, random_state
+        As for :func:`scalelib.learning.learning_curve`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of :func:`scalelib.learning.learning_curve` with ``rank`` (dimensions that the tap's
+        features span over all images: at most its channels), ``effective_rank`` (see
+        :func:`scalelib.projection.effective_rank`) and ``ratio`` = n_train / rank.
+
+    Raises
+    ------
+    DataError
+        As :func:`scalelib.learning.learning_curve`, and if a tap is constant.
+
+    Examples
+    --------
+    >>> X, y = gaussian_problem(300, 40)
+    >>> sweep = peak_sweep({"tap": X}, y, ratios=[0.5, 1, 3], repeats=3)
+    >>> sorted(sweep.n_train.unique().tolist())
+    [20, 40, 120, 210]
+    """
+    arrays, y, _ = check_problem(acts, measures, groups=None, operation="peak_sweep")
+    splits = train_test_splits(
+        len(y), repeats=repeats, test_size=test_size, random_state=random_state, operation="peak_sweep"
+    )
+    most = min(len(train) for train, _ in splits)
+    parts = []
+    for tap, X in arrays.items():
+        rank = int(np.linalg.matrix_rank(np.asarray(X, np.float64) - X.mean(axis=0, dtype=np.float64)))
+        if rank == 0:
+            raise DataError(f"peak_sweep: tap {tap!r} is constant over all images.\nReceived: rank 0.")
+        wanted = {round(ratio * rank) for ratio in ratios}
+        sizes = sorted({size for size in wanted if min(FEWEST, most) <= size <= most} | {most})
+        curve = learning_curve(
+            {tap: X},
+            y,
+            train_sizes=sizes,
+            estimators=estimators,
+            repeats=repeats,
+            test_size=test_size,
+            random_state=random_state,
+        )
+        used = effective_rank(X)
+        parts.append(curve.assign(rank=rank, effective_rank=used, ratio=curve.n_train / rank))
+    return pd.concat(parts, ignore_index=True)
+
+
+def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.DataFrame:
+    """Where plain least squares is worst, how deep it falls, and what ridge does there.
+
+    Parameters
+    ----------
+    sweep : pandas.DataFrame
+        From :func:`peak_sweep`, perhaps with further labels; estimators ``ols`` and ``ridge``.
+    by : sequence of str, default=("tap",)
+        Columns that tell sweeps apart.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `by`, then ``channels``, ``rank``, ``effective_rank``; ``trough_n``, ``trough_ratio`` and
+        ``trough_r2``: training images, images per dimension and median R² of least squares where it
+        is lowest; ``before_r2`` and ``after_r2``: its highest median at fewer and at more images
+        (NaN where there are none); ``ridge_r2``: median R² of ridge at the trough; ``covered``:
+        whether the sweep reaches from a ratio of 0.75 or less to one of 1.25 or more, so that a peak
+        at 1 could be seen; ``peaked``: covered, and the trough lies at least 1, a whole variance of
+        the measure, below both sides.
+
+    Notes
+    -----
+    Medians over repeats: the mean near the peak is that of a distribution without one.
+
+    Examples
+    --------
+    >>> X, y = gaussian_problem(400, 40)
+    >>> peak = locate_peak(peak_sweep({"tap": X}, y, repeats=5))
+    >>> peak[["trough_ratio", "peaked"]].round(1).to_numpy().tolist()
+    [[1.0, True]]
+    """
+    rows = []
+    for key, group in sweep.groupby(list(by), sort=False):
+        medians = group.groupby(["estimator", "n_train"]).r2_test.median()
+        ols, ridge = medians["ols"], medians["ridge"]
+        worst, dimensions = ols.idxmin(), group["rank"].iloc[0]
+        before, after = ols[ols.index < worst].max(), ols[ols.index > worst].max()
+        covered = group.ratio.min() <= 0.75 and group.ratio.max() >= 1.25
+        rows.append(
+            {
+                **dict(zip(by, key, strict=True)),
+                "channels": group.channels.iloc[0],
+                "rank": dimensions,
+                "effective_rank": group.effective_rank.iloc[0],
+                "trough_n": worst,
+                "trough_ratio": worst / dimensions,
+                "trough_r2": ols[worst],
+                "before_r2": before,
+                "after_r2": after,
+                "ridge_r2": ridge[worst],
+                "covered": bool(covered),
+                "peaked": bool(covered and ols[worst] < min(before, after) - DEPTH),
+            }
+        )
+    return pd.DataFrame(rows)

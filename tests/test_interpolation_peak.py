@@ -1,0 +1,162 @@
+"""The interpolation peak where theory has it, output forms, and the test of a central peak."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scalelib.central_peak import ALL_CLASSES, central_peak
+from scalelib.errors import DataError
+from scalelib.interpolation_peak import expected_ols_r2, gaussian_problem, locate_peak, peak_sweep
+from scalelib.output_forms import channel_spread, output_forms
+from scalelib.projection import random_projection
+from scalelib.regression import layerwise_r2
+
+
+@pytest.mark.parametrize("d", [20, 47, 90])
+@pytest.mark.parametrize("decay", [0.0, 1.0], ids=["flat spectrum", "steep spectrum"])
+def test_peak_stands_at_as_many_training_images_as_dimensions(d, decay):
+    X, y = gaussian_problem(400, d, decay=decay, random_state=d)
+    peak = locate_peak(peak_sweep({"tap": X}, y, repeats=7)).iloc[0]
+    assert peak.peaked
+    assert 0.9 <= peak.trough_ratio <= 1.1
+    assert peak.trough_r2 < -3
+    assert peak.ridge_r2 > -0.1
+
+
+def test_there_is_no_peak_elsewhere():
+    X, y = gaussian_problem(600, 60)
+    sweep = peak_sweep({"tap": X}, y, repeats=7)
+    ols = sweep[sweep.estimator == "ols"].groupby("ratio").r2_test.median()
+    away = ols[(ols.index < 0.5) | (ols.index > 1.6)]
+    assert (away > -1.5).all()
+    assert away[away.index > 1].is_monotonic_increasing
+
+
+def test_ridge_has_no_peak():
+    X, y = gaussian_problem(400, 50, random_state=1)
+    sweep = peak_sweep({"tap": X}, y, repeats=7)
+    ridge_alone = sweep[sweep.estimator == "ridge"]
+    both = pd.concat([ridge_alone, ridge_alone.assign(estimator="ols")])
+    assert not locate_peak(both).peaked.any()
+
+
+def test_without_noise_and_misfit_there_is_no_peak_to_find():
+    X, y = gaussian_problem(300, 40, noise=0.0)
+    sweep = peak_sweep({"tap": X}, y, repeats=7, ratios=[0.5, 0.8, 1.5, 3])
+    assert not locate_peak(sweep).peaked.any()
+
+
+def test_peak_moves_with_a_projection_to_another_width():
+    X, y = gaussian_problem(500, 200, random_state=2)
+    narrow = random_projection({"tap": X}, 50)
+    assert locate_peak(peak_sweep(narrow, y, repeats=7)).trough_n.item() == pytest.approx(50, rel=0.1)
+    assert locate_peak(peak_sweep({"tap": X}, y, repeats=7)).trough_n.item() == pytest.approx(200, rel=0.1)
+
+
+def test_repeated_channels_count_once():
+    X, y = gaussian_problem(400, 50, random_state=3)
+    peak = locate_peak(peak_sweep({"tap": np.hstack([X, X])}, y, repeats=7)).iloc[0]
+    assert (peak.channels, peak["rank"]) == (100, 50)
+    assert peak.trough_n == pytest.approx(50, rel=0.1)
+
+
+def test_sweep_that_cannot_reach_the_peak_claims_none():
+    X, y = gaussian_problem(100, 200)
+    peak = locate_peak(peak_sweep({"tap": X}, y, repeats=3)).iloc[0]
+    assert not peak.covered
+    assert not peak.peaked
+
+
+@pytest.mark.parametrize("n_train", [25, 60, 160, 240, 400])
+def test_expected_score_agrees_with_simulation(n_train):
+    d, noise = 80, 0.7
+    scores = []
+    for seed in range(12):
+        X, y = gaussian_problem(n_train + 3000, d, noise=noise, random_state=seed)
+        train, test = slice(None, n_train), slice(n_train, None)
+        centred = X[train] - X[train].mean(axis=0)
+        beta = np.linalg.pinv(centred) @ (y[train] - y[train].mean())
+        error = y[test] - y[train].mean() - (X[test] - X[train].mean(axis=0)) @ beta
+        scores.append(1 - (error**2).mean() / (1 + noise**2))
+    assert np.mean(scores) == pytest.approx(float(expected_ols_r2(n_train, d, noise=noise)), abs=0.12)
+
+
+def test_constant_tap_is_refused_by_name():
+    with pytest.raises(DataError, match="'dead' is constant"):
+        peak_sweep({"dead": np.ones((40, 3))}, np.arange(40.0))
+
+
+def test_log_probabilities_are_logits_less_a_constant_per_image():
+    logits = np.random.default_rng(0).normal(0, 30, (20, 7))
+    forms = output_forms(logits)
+    assert np.ptp(forms["logits"] - forms["log p"], axis=1) == pytest.approx(0, abs=1e-9)
+    assert np.exp(forms["log p"]).sum(axis=1) == pytest.approx(1)
+    np.testing.assert_allclose(forms["p^0.5"] ** 2, forms["p"], rtol=1e-12)
+
+
+def test_saturated_softmax_hides_from_least_squares_what_its_logarithm_shows():
+    rng = np.random.default_rng(0)
+    y = rng.uniform(size=300)
+    logits = 12 * rng.normal(size=(300, 12)) + 6 * np.outer(y, rng.normal(size=12))
+    forms = output_forms(logits, exponents=[1])
+    table = layerwise_r2(forms, y, estimator="ols", conditions="true")
+    scores = table.groupby("tap").r2_test.mean()
+    assert scores["log p"] > 0.1 > 0.0 > scores["p"]
+    spread = channel_spread(forms).set_index("form").spread_decades
+    assert spread["p"] > spread["log p"]
+
+
+@pytest.mark.parametrize("logits", [np.zeros(3), np.full((2, 2), np.inf)], ids=["vector", "infinite"])
+def test_logits_that_are_no_finite_matrix_are_refused(logits):
+    with pytest.raises(DataError, match="pre_softmax"):
+        output_forms(logits)
+
+
+def network_like(middle: float, end: float, n: int = 360, seed: int = 0):
+    """Taps whose shared signal-to-noise is known: weak start, `middle`, `end`, few logits."""
+    rng = np.random.default_rng(seed)
+    y, classes = rng.uniform(size=n), np.repeat(["a", "b", "c"], n // 3)
+    taps = {"start": (0.1, 24), "middle": (middle, 32), "end": (end, 32), "pre_softmax": (end, 8)}
+    acts = {
+        tap: strength * np.outer(y, rng.normal(size=width)) + rng.normal(size=(n, width))
+        for tap, (strength, width) in taps.items()
+    }
+    return acts, y, classes
+
+
+def test_planted_peak_is_found_on_images_that_did_not_choose_it():
+    acts, y, classes = network_like(middle=3.0, end=0.7)
+    table = central_peak(acts, y, classes=classes, repeats=5, draws=2)
+    assert set(table.tap) == {"middle"}
+    against_end = table[(table.reference == "end") & (table.object_class == ALL_CLASSES)]
+    assert (against_end.p_holm < 0.05).all()
+    assert (against_end.low > 0).all()
+
+
+def test_without_a_planted_peak_none_is_found_beyond_the_level():
+    significant = 0
+    for seed in range(6):
+        acts, y, classes = network_like(middle=2.0, end=2.0, seed=seed)
+        table = central_peak(acts, y, classes=classes, references=["middle", "end"], repeats=5, draws=2)
+        rows = table[table.object_class == ALL_CLASSES]
+        significant += int((rows.p_holm < 0.05).any())
+    assert significant <= 1
+
+
+def test_narrow_logits_lose_by_width_alone_and_the_equal_width_row_shows_it():
+    rng = np.random.default_rng(0)
+    y, classes = rng.uniform(size=400), ["a"] * 400
+    wide = np.outer(y, rng.normal(size=64)) + rng.normal(size=(400, 64))
+    acts = {"start": wide[:, :4], "end": wide, "pre_softmax": random_projection({"t": wide}, 6)["t"]}
+    table = central_peak(acts, y, classes=classes, references=["pre_softmax"], repeats=8, draws=8)
+    gap = table[table.object_class == ALL_CLASSES].groupby("matching").mean_difference.mean()
+    assert gap["own width"] > 0.2
+    assert abs(gap["equal width"]) < 0.5 * gap["own width"]
+
+
+def test_unknown_reference_is_refused_with_a_hint():
+    acts, y, classes = network_like(1.0, 1.0)
+    with pytest.raises(DataError, match="Did you mean 'middle'"):
+        central_peak(acts, y, classes=classes, references=["midle"])
