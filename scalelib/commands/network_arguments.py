@@ -71,10 +71,35 @@ def load(chosen: dict[str, Any], *, taps: list[str] | None = None, data_root: st
     wanted = chosen.get("preprocess")
     if wanted is not None:
         rest["preprocess"] = scale_to_one if wanted == "0-1" else PREPROCESSING[wanted]
-    name = chosen["network"]
-    if Path(name).suffix in (".keras", ".h5"):
-        name = Path(name)
-    return load_network(name, taps=taps, data_root=data_root, **rest)
+    if "weights" in rest:
+        rest["weights"] = _as_path(rest["weights"])
+    return load_network(_as_path(chosen["network"]), taps=taps, data_root=data_root, **rest)
+
+
+def _as_path(name: str) -> str:
+    """A model or weight file of the working folder by its full path; a name to be looked up as it is."""
+    ending = Path(name).suffix
+    is_own_file = ending == ".keras" or (ending in (".h5", ".net") and Path(name).is_file())
+    return str(Path(name).absolute()) if is_own_file else name
+
+
+def positive(text: str) -> int:
+    """An argument that counts something.
+
+    Examples
+    --------
+    >>> positive("3")
+    3
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is wanted, not {text!r}")
+    return int(text)
+
+
+def fed_with(net: Any) -> str:
+    """What reaches the network's input, in words."""
+    how = "as they are" if net.preprocess_name == "raw" else f"after {net.preprocess_name}"
+    return f"RGB images, 0 to 255, {how}"
 
 
 def scale_to_one(images: np.ndarray) -> np.ndarray:

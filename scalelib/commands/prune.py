@@ -7,7 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scalelib.commands.network_arguments import add_network_arguments, load, network_arguments
+from scalelib.commands.network_arguments import (
+    add_network_arguments,
+    fed_with,
+    load,
+    network_arguments,
+    positive,
+)
 from scalelib.errors import ResultsError, WeightsError
 
 EXAMPLES = """\
@@ -26,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--at", metavar="TAP", help="the tap that becomes the last one")
     where.add_argument("--from", dest="results", metavar="FOLDER", help="a results folder of quantify")
-    parser.add_argument("--outputs", type=int, default=1, help="width of the new head (default: 1)")
+    parser.add_argument("--outputs", type=positive, default=1, help="width of the new head (default: 1)")
     parser.add_argument(
         "--random-state", type=int, default=0, metavar="SEED", help="seed of the head's weights"
     )
@@ -62,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     _save(model, out)
     before, after = net.model.count_params(), model.count_params()
     print(f"Pruned {net.name} at {tap}: {before:,} → {after:,} parameters, output {model.output_shape}.")
-    print(f"Feed it RGB images, preprocessing: {net.preprocess_name}.\nWritten to {out}")
+    print(f"To be fed with: {fed_with(net)}\nWritten to {out}")
     return 0
 
 

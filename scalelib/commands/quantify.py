@@ -11,7 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scalelib.commands.network_arguments import add_network_arguments, load, network_arguments
+from scalelib.commands.network_arguments import (
+    add_network_arguments,
+    fed_with,
+    load,
+    network_arguments,
+    positive,
+)
 from scalelib.errors import DataError, ResultsError
 
 EXAMPLES = """\
@@ -43,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--taps", nargs="+", metavar="TAP", help="taps or layers (default: one per block)")
     how.add_argument("--estimator", choices=["ridge", "ols", "pcr"], default="ridge", help="default: ridge")
-    how.add_argument("--repeats", type=int, default=10, help="random 70/30 splits (default: 10)")
+    how.add_argument("--repeats", type=positive, default=10, help="random 70/30 splits (default: 10)")
     how.add_argument(
         "--random-state", type=int, default=0, metavar="SEED", help="seed of splits (default: 0)"
     )
-    how.add_argument("--batch-size", type=int, default=32, help="images per forward pass (default: 32)")
+    how.add_argument("--batch-size", type=positive, default=32, help="images per forward pass (default: 32)")
     parser.add_argument("--out", default="results/my", metavar="FOLDER", help="default: results/my")
 
 
@@ -56,16 +62,6 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     _check_writable(out)
     from scalelib.measures import read_measures
-
-    dataset, left_out = read_measures(
-        options.images,
-        options.measures,
-        image_column=options.image_column,
-        measure_column=options.measure_column,
-        group_column=options.groups,
-    )
-    print(f"Images: {len(dataset.table)} used{_counts(dataset.excluded)}", flush=True)
-
     from scalelib.provenance import Run
 
     chosen = network_arguments(options)
@@ -74,8 +70,18 @@ def run(options: argparse.Namespace) -> int:
     record = Run("quantify", "own data", chosen | {name: getattr(options, name) for name in names}, out)
     net = load(chosen, taps=options.taps, data_root=options.data_root)
     size = "any size" if net.input_size is None else "×".join(map(str, net.input_size)) + " px"
-    print(f"Network: {net.name}, {net.weights} weights, {len(net.taps)} taps, {size}, "
-          f"preprocessing {net.preprocess_name}", flush=True)  # fmt: skip
+    print(
+        f"Network: {net.name}, weights: {net.weights}, {len(net.taps)} tap{'s' * (len(net.taps) != 1)}, {size}"
+    )
+    print(f"Fed with: {fed_with(net)}", flush=True)
+    dataset, left_out = read_measures(
+        options.images,
+        options.measures,
+        image_column=options.image_column,
+        measure_column=options.measure_column,
+        group_column=options.groups,
+    )
+    print(f"Images: {len(dataset.table)} used{_counts(dataset.excluded)}", flush=True)
 
     from scalelib.activations import extract
 
@@ -105,7 +111,7 @@ def _check_writable(folder: Path) -> None:
 def _counts(excluded: dict[str, int]) -> str:
     if not excluded:
         return ", none left out"
-    return "; left out: " + ", ".join(f"{count} × {reason}" for reason, count in excluded.items())
+    return "; left out:" + "".join(f"\n  {count:5d} × {reason}" for reason, count in excluded.items())
 
 
 def _regress(acts: dict[str, Any], table: Any, options: argparse.Namespace) -> dict[str, Any]:
@@ -162,11 +168,13 @@ def _print_result(tables: dict[str, Any], estimator: str) -> None:
     channels = tables["layerwise_r2"].groupby("tap").channels.first()
     print(f"\n{'tap':24} {'channels':>8} {'held-out R²':>12}  {'95 % interval':^17} {'shuffled':>9}")
     for tap, row in summary.loc["true"].iterrows():
-        interval = f"{row['low']:7.2f} … {row['high']:5.2f}"
+        interval = f"{row['low']:7.2f} … {row['high']:5.2f}" if row["units"] > 1 else "one repeat"
         shuffled = summary.loc[("shuffled", tap), "mean"]
         print(f"{tap:24} {channels[tap]:8d} {row['mean']:12.2f}  {interval:^17} {shuffled:9.2f}")
     best = best_layer(tables["layerwise_r2"], estimator=estimator)
     print(f"\nBest tap to prune at: {best}")
+    if summary.loc[("true", best), "low"] <= 0:
+        print("  but its interval reaches 0: on these images no tap surely reads the measure at all")
     if "choice" in tables:
         for row in tables["choice"].itertuples():
             print(f"  chosen on half {row.half}: {row.tap}; R² on the other half {row.r2_report:.2f}")
