@@ -177,11 +177,14 @@ def load_network(
     ['conv_pw_13', 'pre_softmax', 'softmax']
     """
     _check_channels_last()
+    size = sources.parse_size(input_size)
     with seeded(weights_seed):
-        if name_or_model == "control":
-            source = sources.control(weights, weights_seed)
+        resize_to = size
+        if isinstance(name_or_model, str) and name_or_model == "control":
+            source = sources.control(weights, weights_seed, options)
         elif isinstance(name_or_model, str) and not name_or_model.endswith((".keras", ".h5")):
-            source = sources.named(name_or_model, weights, sources.parse_size(input_size), data_root, options)
+            source = sources.named(name_or_model, weights, size, data_root, options)
+            resize_to = None  # built at its size: paddings may depend on it
         else:
             source = sources.given(name_or_model, weights, data_root, options)
         random_weights = weights == "random"
@@ -189,7 +192,7 @@ def load_network(
             source.model,
             rename=fresh_names(source.model) if source.architecture else None,
             name=source.name,
-            input_size=None if source.architecture else sources.parse_size(input_size),
+            input_size=resize_to,
             keep_weights=bool(source.architecture) or not random_weights,
         )
     bound, label = sources.bind(source, preprocess)
@@ -197,7 +200,7 @@ def load_network(
     return Network(
         name=source.name,
         model=model,
-        taps=choose_taps(taps, taps_of(source.architecture, steps), steps, source.name),
+        taps=choose_taps(taps, source.taps or taps_of(source.architecture, steps), steps, source.name),
         preprocess=bound,
         preprocess_name=label,
         input_size=None if None in shape else (shape[0], shape[1]),

@@ -37,14 +37,31 @@ _TRAINED_AT = {
 
 @dataclass(frozen=True)
 class Source:
-    """A model before it is copied, and what goes with it."""
+    """A model before it is copied, and what goes with it.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+    model : keras.Model
+        Not yet copied.
+    weights : str
+        Label of its weights.
+    architecture : str or None
+        Name of a known architecture, whose layers' made-up names are renewed; None: somebody's own.
+    preprocess, preprocess_name : callable, str
+        What the model was trained with.
+    taps : dict of str to str, optional
+        Tap name → layer name. Default: by architecture or from the graph.
+    """
 
     name: str
-    architecture: str | None
     model: Any
     weights: str
+    architecture: str | None = None
     preprocess: Preprocess | None = None
     preprocess_name: str = "raw"
+    taps: dict[str, str] | None = None
 
 
 def application_names() -> list[str]:
@@ -90,7 +107,37 @@ def named(
     data_root: str | os.PathLike[str] | None,
     options: dict[str, Any],
 ) -> Source:
-    """A network known by name, with its weights."""
+    """A network known by name, with its weights.
+
+    Parameters
+    ----------
+    name : str
+        In ``keras.applications``, or ``"SqueezeNet"``.
+    weights : str or path-like
+        ``"imagenet"``, ``"random"`` or a weight file.
+    input_size : tuple of (int or None), or None
+        Height and width in px. Default: those it was trained at.
+    data_root : path-like or None
+        Where weight files are looked for first.
+    options : dict
+        Arguments of the network's constructor.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    NetworkError
+        If the name or an option is unknown, or the size is too small.
+    WeightsError
+        If the weight file is missing, damaged or made for another network.
+
+    Examples
+    --------
+    >>> named("MobileNet", "random", (32, 32), None, {"alpha": 0.25}).name
+    'MobileNet 0.25'
+    """
     known = [*application_names(), "SqueezeNet", "control"]
     if name not in known:
         hint = did_you_mean(name, known) or f"Known: {', '.join(known)}."
@@ -119,7 +166,7 @@ def named(
     alpha = options.get("alpha", 1.0)
     shown = name if alpha == 1.0 else f"{name} {alpha}"
     used = str(weights) if weights in ("imagenet", "random") else Path(weights).name
-    return Source(shown, name, model, used, bound, label)
+    return Source(shown, model, used, name, bound, label)
 
 
 def given(
@@ -128,7 +175,35 @@ def given(
     data_root: str | os.PathLike[str] | None,
     options: dict[str, Any],
 ) -> Source:
-    """A model that somebody brings, as an object or as a file."""
+    """A model that somebody brings, as an object or as a file.
+
+    Parameters
+    ----------
+    model : keras.Model or path-like
+        Functional or sequential; or the file of such a model.
+    weights : str or path-like
+        ``"imagenet"`` (the model's own), ``"random"`` or a weight file.
+    data_root : path-like or None
+        Where files with bare names are looked for first.
+    options : dict
+        Must be empty.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    NetworkError
+        If there are options.
+    WeightsError
+        If a file is missing, damaged or made for another network.
+
+    Examples
+    --------
+    >>> given(keras.Sequential(name="mine"), "imagenet", None, {}).name
+    'mine'
+    """
     if options:
         raise NetworkError(
             "load_network: a model that is given takes no options.\n"
@@ -145,21 +220,36 @@ def given(
         load_weight_file(model, file, network=model.name)
         label = file.name
     label = "random" if weights == "random" else label
-    return Source(getattr(model, "name", type(model).__name__), None, model, label)
+    return Source(getattr(model, "name", type(model).__name__), model, label)
 
 
-def control(weights: str | os.PathLike[str], weights_seed: int) -> Source:
-    """The control network, which ships with the package."""
+def control(weights: str | os.PathLike[str], weights_seed: int, options: dict[str, Any]) -> Source:
+    """The control network, which ships with the package.
+
+    Parameters
+    ----------
+    weights : str or path-like
+        ``"all_scales"`` (also ``"imagenet"``, the default of other networks), ``"one_scale"``,
+        ``"random"`` or a weight file.
+    weights_seed : int
+        Seed of random weights.
+    options : dict
+        Further arguments of :func:`scalelib.control.load_control`.
+
+    Returns
+    -------
+    Source
+
+    Examples
+    --------
+    >>> control("random", 0, {}).taps["pre_softmax"]
+    'pre_softmax'
+    """
     module = importlib.import_module("scalelib.control")
-    chosen = "all_scales" if weights == "imagenet" else str(weights)
-    return Source(
-        "control",
-        "control",
-        module.load_control(chosen, weights_seed=weights_seed),
-        chosen,
-        module.preprocess,
-        "scalelib.control.preprocess",
-    )
+    chosen = "all_scales" if weights == "imagenet" else weights
+    model = module.load_control(chosen, weights_seed=weights_seed, **options)
+    label = "scalelib.control.preprocess"
+    return Source("control", model, Path(chosen).name, "control", module.preprocess, label, module.TAPS)
 
 
 def _preprocess_of(name: str) -> tuple[Preprocess, str]:
@@ -180,6 +270,29 @@ def _raw(images: np.ndarray) -> np.ndarray:
 
 
 def bind(source: Source, wanted: str | Preprocess | None) -> tuple[Preprocess, str]:
+    """The preprocessing to use, and its name.
+
+    Parameters
+    ----------
+    source : Source
+        Whose own preprocessing is the default.
+    wanted : str, callable or None
+        ``"raw"``, the name of a network, a function, or None for the default.
+
+    Returns
+    -------
+    callable, str
+
+    Raises
+    ------
+    NetworkError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> bind(Source("mine", None, "given"), "VGG16")[1]
+    'keras.applications.vgg16.preprocess_input'
+    """
     if wanted is None:
         return source.preprocess or _raw, source.preprocess_name
     if callable(wanted):
