@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pooch
+import platformdirs
 
 from scalelib.errors import WeightsError
 
@@ -29,7 +29,7 @@ def data_root(path: str | os.PathLike[str] | None = None) -> Path:
     >>> data_root("data").as_posix()
     'data'
     """
-    return Path(path or os.environ.get("SCALELIB_DATA") or pooch.os_cache("scalelib")).expanduser()
+    return Path(path or os.environ.get("SCALELIB_DATA") or platformdirs.user_cache_dir("scalelib")).expanduser()
 
 
 def keras_home() -> Path:

@@ -77,10 +77,11 @@ def read_networks(
     """
     for spec in specs:
         arguments = dict(spec)
-        label = arguments.pop("label", arguments["name"])
+        name = arguments.pop("name")
+        label = arguments.pop("label", name)
         weights_label = arguments.pop("weights_label", arguments.get("weights", "imagenet"))
         for seed in arguments.pop("seeds", [0]):
-            network = load_network(**arguments, weights_seed=seed)
+            network = load_network(name, **arguments, weights_seed=seed)
             labels = {
                 "network": label,
                 "weights": weights_label,

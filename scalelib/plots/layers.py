@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -97,31 +98,23 @@ def scale_distribution(histogram: pd.DataFrame) -> Figure:
     return fig
 
 
-def r2_by_tap(
-    summary: pd.DataFrame,
-    *,
-    networks: Sequence[str] | None = None,
-    floor: float = -0.6,
-    ylabel: str = "held-out R²",
-) -> Figure:
+def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True) -> Figure:
     """R² against tap, one panel per network, one curve per condition, with intervals.
 
     Parameters
     ----------
     summary : pandas.DataFrame
         Columns ``network, curve, tap, mean, low, high``; taps in their order from input to output.
-    networks : sequence of str, optional
-        Panels and their order. Default: as they appear.
     floor : float, default=-0.6
-        Lower end of the axis; values below it are drawn at the floor with an arrow and their value.
-    ylabel : str
-        Label of the y axis.
+        Lower end of the axis; values below it are drawn at the floor with their value beside them.
+    bands : bool, default=True
+        Whether intervals are drawn; with many curves they hide each other.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    networks = list(networks or summary.network.unique())
+    networks = list(summary.network.unique())
     columns = min(2, len(networks))
     rows = -(-len(networks) // columns)
     fig, axes = plt.subplots(
@@ -139,28 +132,44 @@ def r2_by_tap(
             if one.empty:
                 continue
             style = CONDITION_STYLE.get(curve, {"color": colours[curve], "marker": MARKERS[i % len(MARKERS)]})
-            _curve(ax, one, taps, floor=floor, label=curve, style=style)
+            _curve(ax, one, taps, floor=floor, bands=bands, label=curve, style=style)
         ax.axhline(0, color="#555555", lw=0.8)
         ax.set_ylim(floor - 0.08, 1.0)
         ax.set_title(network)
         tap_axis(ax, taps)
     for row in axes:
-        row[0].set_ylabel(ylabel)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+        row[0].set_ylabel("held-out R²")
+    handles = _legend(fig)
+    fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 5))
     return fig
 
 
+def _legend(fig: Figure) -> dict[str, Any]:
+    """One handle per label, whichever panel it stands in."""
+    return {
+        label: handle
+        for ax in fig.axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+
+
 def _curve(
-    ax: Axes, one: pd.DataFrame, taps: Sequence[str], *, floor: float, label: str, style: Mapping[str, object]
+    ax: Axes,
+    one: pd.DataFrame,
+    taps: Sequence[str],
+    *,
+    floor: float,
+    bands: bool,
+    label: str,
+    style: Mapping[str, object],
 ) -> None:
     x = np.array([taps.index(tap) for tap in one.index])
     mean, low, high = (one[name].to_numpy(float) for name in ("mean", "low", "high"))
     shown = np.maximum(mean, floor)
     ax.plot(x, shown, label=label, **style)  # type: ignore[arg-type]
-    ax.fill_between(
-        x, np.maximum(low, floor), np.maximum(high, floor), color=str(style["color"]), alpha=0.15, lw=0
-    )
+    if bands:
+        low, high = np.maximum(low, floor), np.maximum(high, floor)
+        ax.fill_between(x, low, high, color=str(style["color"]), alpha=0.15, lw=0)
     for position, value in zip(x, mean, strict=True):
         if value < floor:
             ax.annotate(
@@ -183,7 +192,7 @@ def r2_by_class(summary: pd.DataFrame, *, floor: float = -0.3) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    return r2_by_tap(summary.assign(curve=summary.object_class), floor=floor)
+    return r2_by_tap(summary.assign(curve=summary.object_class), floor=floor, bands=False)
 
 
 def paper_figure(ours: pd.DataFrame, paper: pd.DataFrame, labelled: pd.DataFrame) -> Figure:
@@ -229,9 +238,7 @@ def paper_figure(ours: pd.DataFrame, paper: pd.DataFrame, labelled: pd.DataFrame
             )
         ax.set(title=curve, xlabel="relative depth of the tap", xlim=(-0.03, 1.03), ylim=(-0.03, 1.0))
     axes[0, 0].set_ylabel("mean of exp(R²)/e, least squares")
-    handles = dict(
-        pair for ax in axes.flat for pair in zip(*reversed(ax.get_legend_handles_labels()), strict=True)
-    )
+    handles = _legend(fig)
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8)
     return fig
 
