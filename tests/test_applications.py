@@ -1,0 +1,70 @@
+"""Every network of keras.applications loads, names its taps, is described and can be pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalelib.backend import keras
+from scalelib.networks import describe, load_network
+from scalelib.pruning import prune
+from scalelib.sources import _TRAINED_AT, application_names
+
+LIGHT = ("MobileNet", "MobileNetV2", "MobileNetV3Small", "VGG16", "ResNet50")
+SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+
+
+def check(name: str, folder: Path) -> None:
+    size = SMALLEST.get(name, 32)
+    with_top = not name.startswith("VGG")  # its dense layers alone weigh half a gigabyte
+    net = (
+        load_network(name, weights="random", input_size=size, classes=7)
+        if with_top
+        else load_network(name, weights="random", input_size=size, include_top=False)
+    )
+    assert 4 <= len(net.taps) <= 120
+    assert list(net.taps)[-2:] == ["pre_softmax", "softmax"] or not with_top
+    table = describe(net)
+    assert table.tap.tolist() == list(net.taps)
+    assert table.notna()[["depth", "channels", "parameters"]].all(axis=None)
+    assert table.depth.is_monotonic_increasing
+    maps = [tap for tap in net.taps if len(net.tensor(tap).shape) == 4]
+    assert len(maps) >= 4
+    x = net.preprocess(np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32))
+    everything = keras.Model(net.model.inputs[0], [net.tensor(tap) for tap in net.taps])
+    values = dict(zip(net.taps, everything(x), strict=True))
+    for tap, value in values.items():
+        assert value.shape[-1] == table.set_index("tap").channels[tap]
+        assert np.isfinite(np.asarray(value)).all()
+    tap = maps[len(maps) // 2]
+    small = prune(net, at=tap)
+    features = keras.Model(small.inputs[0], small.get_layer("features").output)
+    expected = keras.layers.GlobalAveragePooling2D()(values[tap])
+    np.testing.assert_allclose(np.asarray(features(x)), np.asarray(expected), rtol=1e-5, atol=1e-6)
+    channels = values[tap].shape[-1]
+    assert small.count_params() == table.set_index("tap").parameters[tap] + channels + 1
+    small.save(folder / "small.keras")
+    again = keras.models.load_model(folder / "small.keras")
+    np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(small(x)))
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_network_of_keras_loads_is_described_and_pruned(name: str, tmp_path: Path) -> None:
+    check(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in application_names() if name not in LIGHT])
+def test_every_network_of_keras_loads_is_described_and_pruned(name: str, tmp_path: Path) -> None:
+    check(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [n for n in application_names() if not n.startswith(("VGG", "ConvNeXt", "MobileNetV3"))]
+)
+def test_default_size_is_that_of_keras_with_its_classifier(name: str) -> None:
+    theirs = getattr(keras.applications, name)(weights=None, classes=2)
+    assert theirs.input_shape[1] == _TRAINED_AT.get(name, 224)
