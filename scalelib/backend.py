@@ -6,6 +6,7 @@ whatever ``TF_CPP_MIN_LOG_LEVEL`` says; they would end up in every stored notebo
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -41,3 +42,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with _captured_stderr():
     import keras
+
+# Images of many sizes trace one graph per size, on purpose; TensorFlow would warn of it in every notebook.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)

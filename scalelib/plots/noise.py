@@ -39,7 +39,7 @@ def noise_gallery(images: Sequence[np.ndarray], titles: Sequence[str], lengths: 
     largest = max(len(image) for image in images)
     columns = -(-len(images) // 2)
     for ax, image, title in zip(pictures.subplots(2, columns).flat, images, titles, strict=True):
-        ax.imshow(image, extent=(0, len(image), 0, len(image)), vmin=0, vmax=255)
+        ax.imshow(image, extent=(0, len(image), largest - len(image), largest))
         ax.set(xlim=(0, largest), ylim=(0, largest))
         ax.set_axis_off()
         ax.set_title(title, fontsize=7.5, fontweight="normal")
@@ -114,7 +114,10 @@ def _curve(
         places, rows.low.clip(lower=FLOOR), rows.high.clip(lower=FLOOR), color=color, alpha=0.13, lw=0
     )
     below = (rows["mean"] < FLOOR).to_numpy()
-    ax.plot(places[below], np.full(below.sum(), FLOOR), ls="", marker="v", color=color, ms=7, clip_on=False)
+    if below.any():
+        ax.plot(
+            places[below], np.full(below.sum(), FLOOR), ls="", marker="v", color=color, ms=7, clip_on=False
+        )
     ax.axhline(0, color="#777777", lw=0.8)
     ax.set_ylim(FLOOR, 1.03)
 
@@ -171,8 +174,9 @@ def canvas_leak(summary: pd.DataFrame, *, split: str, columns: int = 3) -> Figur
     """
     panels = list(dict.fromkeys(zip(summary.network, summary.weights, strict=True)))
     rows = -(-len(panels) // columns)
+    width = min(columns, len(panels))
     fig, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH * 1.15, 2.6 * rows + 0.5), sharey=True, squeeze=False
+        rows, width, figsize=(WIDTH * 1.15, 2.6 * rows + 0.5), sharey=True, squeeze=False
     )
     styles = dict(zip(dict.fromkeys(summary[split]), _STYLES, strict=False))
     for ax, (network, weights) in zip(axes.flat, panels, strict=False):

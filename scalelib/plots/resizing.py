@@ -134,6 +134,7 @@ def variance_by_tap(table: pd.DataFrame, *, columns: int = 3) -> Figure:
     matplotlib.figure.Figure
     """
     panels = list(dict.fromkeys(_who(table)))
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     fig, axes = plt.subplots(
         rows, columns, figsize=(WIDTH * 1.15, 2.7 * rows + 0.5), sharey=True, squeeze=False
@@ -175,6 +176,7 @@ def cosine_by_tap(table: pd.DataFrame, *, columns: int = 3) -> Figure:
     matplotlib.figure.Figure
     """
     panels = list(dict.fromkeys(_who(table)))
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH * 1.15, 2.6 * rows), squeeze=False, sharey=True)
     for ax, who in zip(axes.flat, panels, strict=False):

@@ -1,0 +1,254 @@
+"""The loops of section 4.1: pictures × manipulations × factors, read by a network at their own size.
+
+Here the parts meet: pictures are reframed, read and compared. What the parts do is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scalelib.activations import extract
+from scalelib.datasets.base import Dataset
+from scalelib.datasets.imagenet import load_imagenet_samples
+from scalelib.datasets.scenes import CLASSES, render_paired_scenes
+from scalelib.datasets.voc import load_voc
+from scalelib.errors import DataError
+from scalelib.images import read_image
+from scalelib.networks import Network
+from scalelib.reframing import reframe_all
+from scalelib.resizing import activations_by_factor, predictions_by_factor, variance_by_factor
+
+Tables = dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images to be reframed, with what is known of them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images; with columns ``box_x0`` … ``box_y1`` the object's share can be changed, with a
+        column ``label`` (−1 where unknown) accuracy is to be had.
+    rendered : mapping of float to ndarray of uint8, shape (n, size, size, 3)
+        The same scenes rendered anew with the object larger by the factor, where they can be.
+    """
+
+    dataset: Dataset
+    rendered: Mapping[float, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def boxes(self) -> pd.DataFrame | None:
+        """The boxes' columns, or None where images have none."""
+        return self.dataset.table if "box_x0" in self.dataset.table else None
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Index of the true class in a network's output, or None."""
+        table = self.dataset.table
+        return table["label"].to_numpy() if "label" in table else None
+
+    def manipulations(self) -> list[str]:
+        """What can be done to these images; see :func:`scalelib.reframing.reframe_all`."""
+        without_box = ["resize", "detail"]
+        with_box = ["share", "canvas"] if self.boxes is not None else []
+        return [*without_box, *with_box, *(["rendered"] if self.rendered else [])]
+
+
+def load_pictures(
+    dataset: str, n: int, *, share: float = 0.4, factors: Sequence[float] = (0.5, 1.0, 2.0), seed: int = 0
+) -> list[Pictures]:
+    """The images of a profile: paired scenes, or photographs with and without boxes.
+
+    Parameters
+    ----------
+    dataset : {"scenes", "photos"}
+        ``"scenes"``: rendered scenes 256 px wide with the object at `share` × the smallest factor, so that
+        cutting a window around it hardly ever needs padding; and the same scenes rendered at 64 px with
+        the object at `share` × each factor. ``"photos"``: PASCAL VOC2007 test and ImageNet samples.
+    n : int
+        How many scenes, or how many photographs of each source: of PASCAL VOC those whose windows need
+        the least padding.
+    share : float, default=0.4
+        The object's share of the reference picture's side.
+    factors : sequence of float
+        Factors by which the object's share will be changed.
+    seed : int, default=0
+        Of the scenes.
+
+    Returns
+    -------
+    list of Pictures
+
+    Raises
+    ------
+    DataError
+        If the name is unknown or data are missing.
+
+    Examples
+    --------
+    >>> scenes, = load_pictures("scenes", 3)
+    >>> scenes.manipulations()
+    ['resize', 'detail', 'share', 'canvas', 'rendered']
+    """
+    if dataset == "scenes":
+        return [_scenes(n, share, factors, seed)]
+    if dataset == "photos":
+        photos = _least_padded(load_voc(), n, share * min(factors)), load_imagenet_samples(limit=n)
+        return [Pictures(_decoded(photo)) for photo in photos]
+    raise DataError(
+        f"load_pictures: no pictures {dataset!r}.\nReceived: {dataset!r}.\nThere are 'scenes' and 'photos'."
+    )
+
+
+def _scenes(n: int, share: float, factors: Sequence[float], seed: int) -> Pictures:
+    scales = [share * factor for factor in sorted(factors)]
+    small = render_paired_scenes(n, scales=scales, size=64, random_state=seed)
+    large = render_paired_scenes(n, scales=scales, size=256, random_state=seed)
+    first = np.arange(0, len(large.table), len(scales))
+    source = large.select(first)
+    source.table["label"] = [list(CLASSES).index(name) for name in source.table.object_class]
+    rendered = {factor: np.asarray(small.images)[first + k] for k, factor in enumerate(sorted(factors))}
+    return Pictures(source, rendered)
+
+
+def _least_padded(dataset: Dataset, n: int, share: float) -> Dataset:
+    table = dataset.table
+    side = np.sqrt((table.box_x1 - table.box_x0) * (table.box_y1 - table.box_y0)) / share
+    inside = np.ones(len(table))
+    for low, high, length in (("box_x0", "box_x1", table.width), ("box_y0", "box_y1", table.height)):
+        centre = (table[low] + table[high]) / 2
+        inside *= np.minimum(centre + side / 2, length) - np.maximum(centre - side / 2, 0)
+    order = np.argsort(-(inside / side**2).to_numpy(), kind="stable")
+    return dataset.select(np.sort(order[:n]))
+
+
+def _decoded(dataset: Dataset) -> Dataset:
+    """Images in memory: every one is reframed dozens of times."""
+    return replace(dataset, images=[read_image(image) for image in dataset.images])
+
+
+def size_tables(
+    net: Network,
+    pictures: Pictures,
+    *,
+    size: int,
+    factors: Mapping[str, Sequence[float]],
+    share: float = 0.4,
+    **sampling: Any,
+) -> Tables:
+    """All measures of one network on one set of pictures.
+
+    Parameters
+    ----------
+    net : Network
+        For any size; see :func:`scalelib.native.any_size`.
+    pictures : Pictures
+    size : int
+        Side of the reference picture in pixels.
+    factors : mapping of str to sequence of float
+        Factors of each manipulation; 1 is among them. Manipulations that the pictures do not allow are
+        left out.
+    share : float, default=0.4
+        The object's share of the reference picture's side.
+    **sampling
+        ``interpolation`` and ``antialias``; see :func:`scalelib.reframing.reframe`.
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        ``predictions`` (empty without a softmax), ``cosine`` and ``variance``: see :mod:`scalelib.resizing`,
+        with the columns ``pictures`` and ``manipulation``; ``predictions`` also with ``image_size`` (px),
+        ``object_share`` (of the side) and ``padded`` (mean share of the picture).
+    """
+    parts: dict[str, list[pd.DataFrame]] = {"predictions": [], "cosine": [], "variance": []}
+    for manipulation in [name for name in pictures.manipulations() if name in factors]:
+        acts, padded, sides = {}, {}, {}
+        for factor, images, outside in _series(
+            pictures, manipulation, factors[manipulation], size=size, share=share, **sampling
+        ):
+            acts[factor], padded[factor], sides[factor] = extract(net, images), outside, images.shape[1]
+        found = {"cosine": activations_by_factor(acts), "variance": variance_by_factor(acts)}
+        if "softmax" in net.taps:
+            table = predictions_by_factor(acts, labels=pictures.labels)
+            shares = share * table.factor ** {"share": 1, "rendered": 1, "canvas": -1}.get(manipulation, 0)
+            known = shares if pictures.boxes is not None else np.nan
+            found["predictions"] = table.assign(
+                image_size=table.factor.map(sides), object_share=known, padded=table.factor.map(padded)
+            )
+        for name, table in found.items():
+            labels = {"pictures": pictures.dataset.name, "manipulation": manipulation}
+            parts[name].append(table.assign(**labels))
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items() if tables}
+
+
+def _series(
+    pictures: Pictures, manipulation: str, factors: Sequence[float], **options: Any
+) -> Iterator[tuple[float, np.ndarray, float]]:
+    for factor in factors:
+        if manipulation == "rendered":
+            yield factor, pictures.rendered[factor], 0.0
+        else:
+            images, padded = reframe_all(
+                pictures.dataset.images, pictures.boxes, manipulation=manipulation, factor=factor, **options
+            )
+            yield factor, images, float(padded.mean())
+
+
+def sampling_table(
+    net: Network,
+    pictures: Pictures,
+    *,
+    size: int,
+    factors: Sequence[float],
+    interpolations: Sequence[str] = ("bilinear", "nearest"),
+) -> pd.DataFrame:
+    """Predictions under resizing for each way of resampling, and after a change by one pixel.
+
+    Parameters
+    ----------
+    net : Network
+        With a softmax, for any size.
+    pictures : Pictures
+    size : int
+        Side of the reference picture in pixels.
+    factors : sequence of float
+        At most 1; 1 is added, and the factor that makes the picture one pixel larger.
+    interpolations : sequence of str
+        See :func:`scalelib.images.resize_image`; each with and without anti-aliasing, where it can be had.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of :func:`scalelib.resizing.predictions_by_factor` with ``interpolation``, ``antialias`` and
+        ``change_px``, the change of the side in pixels. Each way of resampling is compared with itself at factor 1.
+    """
+    parts = []
+    one_pixel = 1 + 1 / size
+    for interpolation, antialias in product(interpolations, (True, False)):
+        if (interpolation, antialias) in (("area", False), ("nearest", True)):
+            continue  # an area mean cannot alias, nearest never filters
+        series = _series(
+            pictures,
+            "resize",
+            sorted({*factors, 1.0, one_pixel}),
+            size=size,
+            interpolation=interpolation,
+            antialias=antialias,
+        )
+        acts = {factor: extract(net, images, taps=["softmax"]) for factor, images, _ in series}
+        table = predictions_by_factor(acts, labels=pictures.labels)
+        parts.append(
+            table.assign(
+                change_px=(size * table.factor).round().astype(int) - size,
+                interpolation=interpolation,
+                antialias=antialias,
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
