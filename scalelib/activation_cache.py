@@ -13,6 +13,7 @@ import json
 import os
 import threading
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,8 @@ def identify(net: Network, **options: Any) -> dict[str, str]:
             f"extract: a cache needs a model that Keras can serialise.\nReceived: {net.name}: {error}.\n"
             "Give its layers a get_config method, or cache=None."
         ) from error
-    probe = np.arange(2 * 4 * 4 * 3, dtype=np.float32).reshape(2, 4, 4, 3) * 2.6
+    shape = (2, *(net.input_size or (64, 64)), 3)
+    probe = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) % 256
     preprocess = getattr(net.preprocess, "__qualname__", type(net.preprocess).__qualname__)
     return {
         "format": str(FORMAT),
@@ -231,5 +233,5 @@ def _read_chunk(path: Path, identity: str) -> dict[str, np.ndarray] | None:
                 return None
             chunk = {column: arrays[f"column_{k}"] for k, column in enumerate(meta["columns"])}
             return {"digests": arrays["digests"], **chunk}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None

@@ -43,8 +43,7 @@ def wanted_taps(
     Raises
     ------
     NetworkError
-        If a tap or a pooling is unknown, none is asked for, or a tap is neither map, sequence nor
-        vector.
+        If a tap or a pooling is unknown, or none is asked for.
     """
     names = list(net.taps) if taps is None else [taps] if isinstance(taps, str) else list(taps)
     if not names:
@@ -70,16 +69,8 @@ def wanted_taps(
                 f"{operation}: no pooling {how!r}.\nReceived: pooling={pooling!r}.\n"
                 f"{hint + ' ' if hint else ''}Known: {', '.join(POOLINGS)}."
             )
-    wanted = {}
-    for name, tap in asked.items():
-        rank = len(net.tensor(tap).shape)
-        if rank not in (2, 3, 4):
-            raise NetworkError(
-                f"{operation}: a tap is a map, a sequence or a vector per image.\n"
-                f"Received: {name!r} of shape {tuple(net.tensor(tap).shape)}.\nChoose another layer."
-            )
-        wanted[name] = "none" if rank == 2 else chosen.get(tap, "avg")
-    return wanted
+    vectors = {tap for tap in asked.values() if len(net.tensor(tap).shape) == 2}
+    return {name: "none" if tap in vectors else chosen.get(tap, "avg") for name, tap in asked.items()}
 
 
 def tap_reader(net: Network, wanted: Mapping[str, str]) -> Any:
@@ -101,21 +92,20 @@ def tap_reader(net: Network, wanted: Mapping[str, str]) -> Any:
     key = tuple((name, how, id(tensors[name])) for name, how in wanted.items())
     built = _READERS.setdefault(net.model, {})
     if key not in built:
-        outputs = {name: _pooled(tensors[name], how) for name, how in wanted.items()}
+        # names of their own: Keras's automatic ones may be those of layers in a saved model
+        outputs = {
+            name: _pooled(tensors[name], how, layer=f"tap_reader_{number}")
+            for number, (name, how) in enumerate(wanted.items())
+        }
         built[key] = keras.Model(net.model.inputs[0], outputs, name="tap_reader")
     return built[key]
 
 
-def _pooled(tensor: Any, how: str) -> Any:
-    rank = len(tensor.shape)
-    if how == "none" or rank == 2:
+def _pooled(tensor: Any, how: str, *, layer: str) -> Any:
+    if how == "none":
         return tensor
-    layers = keras.layers
-    if rank == 4:
-        pool = layers.GlobalAveragePooling2D() if how == "avg" else layers.GlobalMaxPooling2D()
-    else:
-        pool = layers.GlobalAveragePooling1D() if how == "avg" else layers.GlobalMaxPooling1D()
-    return pool(tensor)
+    kind = keras.layers.GlobalAveragePooling2D if how == "avg" else keras.layers.GlobalMaxPooling2D
+    return kind(name=layer)(tensor)
 
 
 def read_taps(reader: Any, net: Network, images: np.ndarray) -> dict[str, np.ndarray]:
