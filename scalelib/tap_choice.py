@@ -133,7 +133,7 @@ def choose_and_report(
     tables = {}
     for half, rows in ((1, first), (2, ~first)):
         parts = []
-        for label in np.unique(labels):
+        for label in np.unique(labels).tolist():
             chosen = _enough(np.flatnonzero(rows & (labels == label)), label)
             part = layerwise_r2(
                 {tap: array[chosen] for tap, array in arrays.items()},
@@ -149,7 +149,7 @@ def choose_and_report(
     records = []
     for half, other in ((1, 2), (2, 1)):
         tap = best_layer(tables[half], estimator=estimator, candidates=candidates)
-        for label in np.unique(labels):
+        for label in np.unique(labels).tolist():
             chose = tables[half][tables[half].object_class == label]
             report = tables[other][tables[other].object_class == label]
             reported = report.r2_test[report.tap == tap]
@@ -157,7 +157,7 @@ def choose_and_report(
                 {
                     "half": half,
                     "tap": tap,
-                    "object_class": str(label),
+                    "object_class": label,
                     "n_choose": int(chose.n_train.iloc[0] + chose.n_test.iloc[0]),
                     "n_report": int(report.n_train.iloc[0] + report.n_test.iloc[0]),
                     "r2_choose": chose.r2_test[chose.tap == tap].mean(),

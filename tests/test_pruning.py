@@ -1,0 +1,324 @@
+"""Pruning at a tap, the rule that names the tap, and its worth on images that took no part."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scalelib import tap_choice
+from scalelib.backend import keras
+from scalelib.errors import DataError, NetworkError, ResultsError
+from scalelib.networks import Network, load_network
+from scalelib.pruning import best_layer, choose_and_report, prune
+from scalelib.regression import layerwise_r2
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def net() -> Network:
+    return load_network("MobileNet", weights="random", alpha=0.25, input_size=64, classes=10)
+
+
+def features_of(model: keras.Model) -> keras.Model:
+    return keras.Model(model.inputs[0], model.get_layer("head").input)
+
+
+# --- the cut -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tap", ["conv_pw_1", "conv_pw_7", "conv_pw_13", "pre_softmax", "softmax"])
+def test_features_equal_the_sources_at_the_tap_bit_by_bit(net: Network, tap: str) -> None:
+    x = noise(3, 64, 64, 3)
+    at_tap = keras.Model(net.model.inputs[0], net.tensor(tap))(x)
+    expected = np.asarray(keras.layers.GlobalAveragePooling2D()(at_tap) if len(at_tap.shape) == 4 else at_tap)
+    small = prune(net, at=tap)
+    np.testing.assert_array_equal(np.asarray(features_of(small)(x)), expected)
+    kernel, bias = small.get_layer("head").get_weights()
+    np.testing.assert_allclose(np.asarray(small(x)), expected @ kernel + bias, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "tap"),
+    [("ResNet50", 32, "add3"), ("SqueezeNet", 64, "fire5"), ("MobileNetV2", 32, "block_6_project_BN")],
+)
+def test_features_equal_the_sources_in_other_networks(name: str, size: int, tap: str) -> None:
+    source = load_network(name, weights="random", input_size=size)
+    x = noise(2, size, size, 3) * 50
+    maps = np.asarray(keras.Model(source.model.inputs[0], source.tensor(tap))(x))
+    pooled = np.asarray(keras.layers.GlobalAveragePooling2D()(maps))
+    np.testing.assert_array_equal(np.asarray(features_of(prune(source, at=tap))(x)), pooled)
+
+
+def test_layers_after_the_tap_are_gone(net: Network) -> None:
+    small = prune(net, at="conv_pw_3", outputs=2)
+    names = [layer.name for layer in small.layers]
+    assert names[-3:] == ["conv_pw_3", "features", "head"]
+    assert not [name for name in names if "_4" in name]
+    cut = keras.Model(net.model.inputs[0], net.tensor("conv_pw_3"))
+    assert small.count_params() == cut.count_params() + 2 * (32 + 1)
+    assert small.output_shape == (None, 2)
+
+
+def test_branches_that_do_not_lead_to_the_tap_are_gone() -> None:
+    image = keras.Input((16, 16, 3))
+    left = keras.layers.Conv2D(4, 3, name="left")(image)
+    right = keras.layers.Conv2D(4, 3, name="right")(image)
+    end = keras.layers.Add(name="end")([left, right])
+    small = prune(load_network(keras.Model(image, end), taps=["left", "end"]), at="left")
+    assert [layer.name for layer in small.layers[1:]] == ["left", "features", "head"]
+
+
+def test_training_the_pruned_network_does_not_change_the_source(net: Network) -> None:
+    before = [array.copy() for array in net.model.get_weights()]
+    small = prune(net, at="conv_pw_5")
+    kept = [array.copy() for array in small.get_weights()]
+    small.compile(keras.optimizers.Adam(1e-2), "mse")
+    small.fit(noise(8, 64, 64, 3), noise(8, 1), batch_size=4, epochs=1, verbose=0)
+    changed = [not np.array_equal(a, b) for a, b in zip(kept, small.get_weights(), strict=True)]
+    assert all(changed)  # every weight was trained, batch statistics included
+    for old, new in zip(before, net.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(
+        np.asarray(features_of(prune(net, at="conv_pw_5"))(noise(1, 64, 64, 3))),
+        np.asarray(
+            keras.layers.GlobalAveragePooling2D()(
+                keras.Model(net.model.inputs[0], net.tensor("conv_pw_5"))(noise(1, 64, 64, 3))
+            )
+        ),
+    )
+
+
+def test_the_head_is_seeded_and_global_states_stay(net: Network) -> None:
+    random.seed(5)
+    state = random.getstate()
+    heads = [
+        prune(net, at="conv_pw_2", random_state=seed).get_layer("head").get_weights()[0] for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(heads[0], heads[1])
+    assert not np.array_equal(heads[0], heads[2])
+    assert random.getstate() == state
+
+
+@pytest.mark.parametrize("name", ["SqueezeNet", "ConvNeXtTiny"])
+def test_the_result_saves_and_loads_without_custom_objects(name: str, tmp_path: Path) -> None:
+    source = load_network(name, weights="random", input_size=64)
+    small = prune(source, at=list(source.taps)[3])
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(tmp_path / "small.keras", safe_mode=True)
+    x = noise(2, 64, 64, 3)
+    np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(small(x)))
+    assert again.get_layer("head").activation is keras.activations.linear
+
+
+def test_a_network_for_any_size_stays_one() -> None:
+    source = load_network("SqueezeNet", weights="random", input_size="any")
+    small = prune(source, at="fire4")
+    assert small.input_shape == (None, None, None, 3)
+    assert np.asarray(small(noise(1, 50, 70, 3))).shape == (1, 1)
+
+
+def test_taps_answer_to_their_other_names() -> None:
+    source = load_network("ResNet50", weights="random", input_size=32)
+    x = noise(1, 32, 32, 3)
+    first, second = (features_of(prune(source, at=name))(x) for name in ("add15", "conv5_block2_add"))
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+    assert prune(source, at="add15").name == "ResNet50_to_add15"
+
+
+def test_names_already_taken_are_left_alone() -> None:
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(2, 3, name="head")(keras.layers.Conv2D(2, 3, name="features")(image))
+    small = prune(load_network(keras.Model(image, x), taps=["head"]), at="head")
+    assert [layer.name for layer in small.layers[1:]] == ["features", "head", "features_2", "head_2"]
+
+
+def test_what_cannot_be_pruned_is_refused(net: Network) -> None:
+    with pytest.raises(NetworkError, match=r"^prune: no layer 'conv_pw_14' in MobileNet 0\.25; taps are"):
+        prune(net, at="conv_pw_14")
+    for outputs in (0, -1, 1.5, True, "one"):
+        with pytest.raises(NetworkError, match="positive whole number"):
+            prune(net, at="conv_pw_1", outputs=outputs)  # type: ignore[arg-type]
+
+
+# --- the rule ------------------------------------------------------------------------------------
+
+
+def table_of(scores: dict[str, list[float]], **columns: Any) -> pd.DataFrame:
+    rows = [
+        {"tap": tap, "r2_test": value, "repeat": k} for tap, v in scores.items() for k, value in enumerate(v)
+    ]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def test_the_rule_is_the_mean_over_classes_of_the_mean_over_repeats() -> None:
+    # pooling all rows would choose "b": class x has three times as many repeats
+    x = table_of({"a": [0.1] * 6, "b": [0.5] * 6}, object_class="x")
+    y = table_of({"a": [0.9] * 2, "b": [0.2] * 2}, object_class="y")
+    table = pd.concat([x, y])
+    assert table.groupby("tap").r2_test.mean().idxmax() == "b"
+    assert best_layer(table) == "a"
+
+
+def test_only_true_measures_ridge_and_the_square_root_count() -> None:
+    right = table_of({"a": [0.3], "b": [0.6]}, condition="true", estimator="ridge", measure="sqrt_area_ratio")
+    wrong = table_of({"a": [0.9], "b": [0.1]}, condition="true", estimator="ridge", measure="sqrt_area_ratio")
+    others = [
+        wrong.assign(condition="shuffled"),
+        wrong.assign(estimator="ols"),
+        wrong.assign(measure="area_ratio"),
+    ]
+    table = pd.concat([*others, right])
+    assert best_layer(table) == "b"
+    assert best_layer(table, estimator="ols") == "a"
+    assert best_layer(table, measure="area_ratio") == "a"
+
+
+def test_of_equal_taps_the_earlier_is_taken() -> None:
+    assert (
+        best_layer(table_of({"late_name_first": [0.2, 0.4], "a": [0.4, 0.2], "z": [0.1, 0.1]}))
+        == "late_name_first"
+    )
+
+
+def test_outputs_are_no_candidates_unless_asked_for() -> None:
+    table = table_of({"a": [0.2], "b": [0.3], "pre_softmax": [0.9], "softmax": [0.8]})
+    assert best_layer(table) == "b"
+    assert best_layer(table, candidates=["pre_softmax", "a"]) == "pre_softmax"
+    with pytest.raises(ResultsError, match="no tap 'bb'"):
+        best_layer(table, candidates=["bb"])
+
+
+def test_taps_with_nan_or_a_missing_class_are_out_of_the_running() -> None:
+    x = table_of({"a": [0.9, np.nan], "b": [0.8, 0.8], "c": [0.3, 0.3]}, object_class="x")
+    y = table_of({"a": [0.9, 0.9], "c": [0.3, 0.3]}, object_class="y")
+    assert best_layer(pd.concat([x, y])) == "c"
+    with pytest.raises(ResultsError, match="for every class"):
+        best_layer(x[x.tap == "a"])
+
+
+def test_minus_infinity_is_a_bad_score_and_no_missing_one() -> None:
+    assert best_layer(table_of({"a": [-np.inf, 0.9], "b": [-3.0, -3.0]})) == "b"
+
+
+@pytest.mark.parametrize("column", ["network", "weights", "weights_seed"])
+def test_a_table_of_several_networks_is_refused(column: str) -> None:
+    table = pd.concat([table_of({"a": [0.2]}, **{column: value}) for value in ("first", "second")])
+    with pytest.raises(ResultsError, match=rf"2 values of {column}: 'first', 'second'.*\n?.*table\.{column}"):
+        best_layer(table)
+
+
+def test_a_table_without_the_rows_of_the_rule_is_refused() -> None:
+    with pytest.raises(ResultsError, match=r"no column r2_test"):
+        best_layer(pd.DataFrame({"tap": ["a"]}))
+    with pytest.raises(
+        ResultsError, match=r"no rows with estimator 'ridge'[\s\S]*'ols'[\s\S]*Pass estimator="
+    ):
+        best_layer(table_of({"a": [0.2]}, estimator="ols"))
+    with pytest.raises(ResultsError, match="no rows with condition 'true'"):
+        best_layer(table_of({"a": [0.2]}, condition="shuffled"))
+
+
+def test_the_rule_reads_the_table_of_layerwise_r2() -> None:
+    rng = np.random.default_rng(0)
+    size = rng.uniform(size=80)
+    acts = {f"t{k}": s * size[:, None] + rng.normal(size=(80, 6)) for k, s in enumerate([0, 1, 6, 3])}
+    assert best_layer(layerwise_r2(acts, size, repeats=4, estimator=["ols", "ridge"])) == "t2"
+
+
+# --- choosing on one half, reporting on the other ------------------------------------------------
+
+
+def problem(n: int, seed: int, signal: dict[str, float]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    size = rng.uniform(0.2, 0.9, n)
+    acts = {tap: s * size[:, None] + rng.normal(size=(n, 5)) for tap, s in signal.items()}
+    return acts, size
+
+
+def test_the_tap_that_holds_the_signal_is_chosen_in_both_halves_and_reported() -> None:
+    acts, size = problem(200, 0, {"a": 0.5, "b": 6.0, "softmax": 60.0})
+    classes = np.repeat(["x", "y"], 100)
+    table = choose_and_report(acts, size, classes=classes, repeats=4)
+    assert table.tap.tolist() == ["b"] * 4
+    assert table.half.tolist() == [1, 1, 2, 2]
+    assert table.object_class.tolist() == ["x", "y"] * 2
+    assert (table.n_choose == 50).all()
+    assert (table.n_report == 50).all()
+    assert (table.r2_report > 0.5).all()
+    assert np.allclose(table.r2_report[:2], table.r2_choose[2:])  # the same tap: the halves swap
+    assert (table.r2_report <= table.r2_report_best + 1e-12).all()
+    assert choose_and_report(acts, size, classes=classes, repeats=4).equals(table)
+
+
+def test_no_image_takes_part_in_both_the_choice_and_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    acts, size = problem(60, 1, {"a": 1.0, "b": 6.0})
+    seen: list[tuple[np.ndarray, pd.DataFrame]] = []
+
+    def spy(part: dict[str, np.ndarray], measures: np.ndarray, **options: Any) -> pd.DataFrame:
+        table = layerwise_r2(part, measures, **options)
+        seen.append((measures, table))
+        return table
+
+    monkeypatch.setattr(tap_choice, "layerwise_r2", spy)
+    found = choose_and_report(acts, size, repeats=3)
+    (first, table_1), (second, table_2) = seen
+    assert sorted([*first, *second]) == sorted(size)
+    assert len(first) == len(second) == 30
+    for row, table in zip(found.itertuples(), (table_2, table_1), strict=True):
+        assert row.r2_report == pytest.approx(table.r2_test[table.tap == row.tap].mean(), rel=1e-12)
+        assert row.r2_report_sd == pytest.approx(
+            np.std(table.r2_test[table.tap == row.tap], ddof=1), rel=1e-12
+        )
+
+
+def test_groups_too_few_for_halves_and_splits_are_refused() -> None:
+    acts, size = problem(60, 1, {"a": 1.0, "b": 6.0})
+    with pytest.raises(DataError, match="groups must be enough"):
+        choose_and_report(acts, size, groups=np.repeat([0, 1], 30), repeats=3)
+
+
+def test_pure_noise_is_reported_without_the_optimism_of_the_choice() -> None:
+    signal = {f"t{k}": 0.0 for k in range(25)}
+    tables = []
+    for seed in range(10):
+        acts, size = problem(80, seed, signal)
+        tables.append(choose_and_report(acts, size, repeats=3, random_state=seed))
+    table = pd.concat(tables)
+    # the highest of 25 scores of nothing beats the same tap's score on other images, and hindsight does too
+    assert (table.r2_choose - table.r2_report).mean() > 0.05
+    assert (table.r2_report_best - table.r2_report).mean() > 0.05
+    assert table.r2_report.mean() < 0
+
+
+def test_groups_stay_in_one_half_and_classes_stay_balanced() -> None:
+    acts, size = problem(240, 2, {"a": 0.0, "b": 6.0})
+    groups = np.repeat(np.arange(60), 4)
+    classes = np.repeat(["x", "y", "z"], 80)
+    table = choose_and_report(acts, size, classes=classes, groups=groups, repeats=2)
+    assert (abs(table.n_choose - table.n_report) <= 4).all()
+    assert (table.n_choose % 4 == 0).all()
+    assert (table.n_choose + table.n_report == 80).all()
+
+
+def test_halves_too_small_are_refused_by_class() -> None:
+    acts, size = problem(48, 3, {"a": 1.0})
+    with pytest.raises(DataError, match="of class 'rare'"):
+        choose_and_report(acts, size, classes=["common"] * 40 + ["rare"] * 8)
+    with pytest.raises(DataError, match="measures must vary"):
+        choose_and_report(acts, np.ones(48))
+
+
+@pytest.mark.parametrize(("n", "width"), [(80, 3), (40, 200)], ids=["tall", "wide"])
+def test_tall_and_wide_activations_are_chosen_from(n: int, width: int) -> None:
+    rng = np.random.default_rng(0)
+    size = rng.uniform(size=n)
+    acts = {t: s * size[:, None] + rng.normal(size=(n, width)) for t, s in {"a": 0.0, "b": 8.0}.items()}
+    assert choose_and_report(acts, size, repeats=2).tap.tolist() == ["b", "b"]
