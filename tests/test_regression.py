@@ -1,0 +1,546 @@
+"""Read-outs against closed forms and independent libraries, on tall, square and wide problems."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.preprocessing import StandardScaler
+
+from scalelib.errors import DataError
+from scalelib.regression import layerwise_r2, learning_curve
+from scalelib.solvers import ALPHAS, ESTIMATORS, fit_linear
+from scalelib.spectrum import feature_scale
+from scalelib.splits import train_test_splits
+
+SHAPES = pytest.mark.parametrize(
+    ("n", "d"), [(200, 8), (60, 42), (60, 59), (40, 400)], ids=["tall", "train=d", "square", "wide"]
+)
+
+
+def problem(n, d, *, seed=0, noise=1.0):
+    """Features of unequal scale and offset, and a measure that is linear in them up to noise."""
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0.3, 3, size=d)
+    X = rng.normal(size=(n, d)) * scale + rng.uniform(-5, 5, size=d)
+    weights = rng.normal(size=d) / scale / np.sqrt(d)
+    return X, X @ weights + noise * rng.normal(size=n) * 0.3
+
+
+def held_out_r2(y, prediction):
+    return 1 - np.sum((y - prediction) ** 2) / np.sum((y - np.mean(y)) ** 2)
+
+
+def one_row(X, y, **options):
+    table = layerwise_r2({"tap": X}, y, repeats=1, conditions="true", **options)
+    [(train, test)] = train_test_splits(len(y), repeats=1)
+    return table.iloc[0], train, test
+
+
+@SHAPES
+def test_ols_is_the_solution_of_least_norm(n, d):
+    X, y = problem(n, d)
+    row, train, test = one_row(X, y, estimator="ols")
+    centre, mean = X[train].mean(axis=0), y[train].mean()
+    beta = np.linalg.pinv(X[train] - centre, rcond=1e-12) @ (y[train] - mean)
+    prediction = mean + (X[test] - centre) @ beta
+    assert row.r2_test == pytest.approx(held_out_r2(y[test], prediction), rel=1e-6)
+    assert row.mae_test == pytest.approx(np.abs(y[test] - prediction).mean(), rel=1e-6)
+    fitted = mean + (X[train] - centre) @ beta
+    assert row.r2_train == pytest.approx(held_out_r2(y[train], fitted), abs=1e-9)
+    assert row.dof == min(len(train) - 1, d)
+    assert (row.n_train, row.n_test, row.channels) == (len(train), len(test), d)
+
+
+def test_ols_matches_statsmodels_where_there_are_more_images_than_channels():
+    statsmodels = pytest.importorskip("statsmodels.api")
+    X, y = problem(200, 8)
+    row, train, test = one_row(X, y, estimator="ols")
+    fit = statsmodels.OLS(y[train], statsmodels.add_constant(X[train])).fit()
+    prediction = fit.predict(statsmodels.add_constant(X[test]))
+    assert row.r2_train == pytest.approx(fit.rsquared, rel=1e-10)
+    assert row.r2_test == pytest.approx(held_out_r2(y[test], prediction), rel=1e-10)
+    assert row.dof == fit.df_model
+
+
+@SHAPES
+def test_ols_matches_scikit_learn(n, d):
+    X, y = problem(n, d)
+    fit = fit_linear(X, y[:, None], "ols")
+    reference = LinearRegression().fit(X, y)
+    new, _ = problem(30, d, seed=1)
+    assert fit.predict(new)[:, 0] == pytest.approx(reference.predict(new), rel=1e-6, abs=1e-6)
+
+
+@SHAPES
+def test_ridge_matches_leave_one_out_ridge_of_scikit_learn(n, d):
+    X, y = problem(n, d, noise=2.0)
+    row, train, test = one_row(X, y, estimator="ridge")
+    scaler = StandardScaler().fit(X[train])
+    reference = RidgeCV(alphas=ALPHAS[np.isfinite(ALPHAS)]).fit(scaler.transform(X[train]), y[train])
+    assert row.alpha == pytest.approx(reference.alpha_)
+    prediction = reference.predict(scaler.transform(X[test]))
+    assert row.r2_test == pytest.approx(held_out_r2(y[test], prediction), rel=1e-8)
+    assert not row.alpha_at_edge
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 4), (16, 40)], ids=["tall", "wide"])
+def test_alpha_is_that_of_least_error_when_each_row_is_really_left_out(n, d):
+    X, y = problem(n, d, noise=2.0)
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    errors = []
+    for alpha in ALPHAS:
+        left_out = []
+        for i in range(n):
+            keep = np.arange(n) != i
+            centre, mean = Z[keep].mean(axis=0), y[keep].mean()
+            A = Z[keep] - centre
+            inverse = (
+                np.linalg.inv(A @ A.T + alpha * np.eye(n - 1)) if np.isfinite(alpha) else np.zeros(n - 1)
+            )
+            beta = A.T @ (inverse @ (y[keep] - mean) if np.isfinite(alpha) else inverse)
+            left_out.append(y[i] - mean - (Z[i] - centre) @ beta)
+        errors.append(np.sum(np.square(left_out)))
+    assert fit_linear(X, y[:, None], "ridge").alpha[0] == ALPHAS[int(np.argmin(errors))]
+
+
+def test_ridge_dof_is_the_trace_of_the_hat_matrix_minus_one():
+    X, y = problem(50, 10, noise=2.0)
+    fit = fit_linear(X, y[:, None], "ridge")
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    hat = Z @ np.linalg.solve(Z.T @ Z + fit.alpha[0] * np.eye(10), Z.T)
+    assert fit.dof[0] == pytest.approx(np.trace(hat))
+
+
+@pytest.mark.parametrize(("n", "d"), [(80, 12), (40, 400)], ids=["tall", "wide"])
+def test_principal_components_regression_uses_the_number_of_least_leave_one_out_error(n, d):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 3)) @ rng.normal(size=(3, d)) * 3 + rng.normal(size=(n, d))
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    scores = np.linalg.svd(Z, full_matrices=False)[0]
+    y = scores[:, :3] @ [5.0, 3.0, 4.0] + 0.3 * rng.normal(size=n)
+    fit = fit_linear(X, y[:, None], "pcr")
+
+    def left_out_error(k):
+        design = np.column_stack([np.ones(n), scores[:, :k]])
+        return sum(
+            (y[i] - design[i] @ np.linalg.lstsq(np.delete(design, i, 0), np.delete(y, i), rcond=None)[0]) ** 2
+            for i in range(n)
+        )
+
+    tried = [left_out_error(k) for k in range(min(d, n // 2) + 1)]
+    assert fit.dof[0] == np.argmin(tried) >= 3
+    design = np.column_stack([np.ones(n), scores[:, : int(fit.dof[0])]])
+    expected = design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    assert fit.predict(X)[:, 0] == pytest.approx(expected)
+
+
+def test_no_signal_makes_ridge_predict_the_mean_and_is_no_edge():
+    X, _ = problem(60, 5)
+    y = np.random.default_rng(5).normal(size=60)
+    fit = fit_linear(X, y[:, None], "ridge")
+    assert np.isinf(fit.alpha[0])
+    assert not fit.at_edge[0]
+    assert fit.predict(X)[:, 0] == pytest.approx(np.full(60, y.mean()))
+
+
+def test_a_penalty_at_the_end_of_the_grid_is_flagged_where_a_smaller_one_would_fit_otherwise():
+    rng = np.random.default_rng(2)
+    common, tiny = rng.normal(size=(2, 100))
+    nearly_collinear = np.column_stack([common, common + 1e-2 * tiny])
+    flagged = fit_linear(nearly_collinear, tiny[:, None], "ridge")
+    assert (flagged.alpha[0], bool(flagged.at_edge[0])) == (ALPHAS[0], True)
+    plain = fit_linear(rng.normal(size=(100, 3)) + common[:, None], common[:, None], "ridge")
+    assert not plain.at_edge[0]
+    factors = rng.normal(size=(30, 5))  # far more channels: the smallest penalty is as good as none
+    wide = factors @ rng.normal(size=(5, 4000)) + 0.3 * rng.normal(size=(30, 4000))
+    unpenalised = fit_linear(wide, factors[:, :1], "ridge")
+    assert (unpenalised.alpha[0], bool(unpenalised.at_edge[0])) == (ALPHAS[0], False)
+    Z = (wide - wide.mean(axis=0)) / wide.std(axis=0)
+    assert np.linalg.svd(Z, compute_uv=False)[-2] ** 2 > 99 * ALPHAS[0]
+
+
+def test_among_penalties_of_equal_error_the_largest_is_taken():
+    """One channel per image: whatever the penalty, a row that is left out is predicted by the mean."""
+    y = np.random.default_rng(0).normal(size=20)
+    fit = fit_linear(np.eye(20), y[:, None], "ridge")
+    assert np.isinf(fit.alpha[0])
+    assert fit.predict(np.eye(20))[:, 0] == pytest.approx(np.full(20, y.mean()))
+
+
+def test_targets_do_not_influence_each_other():
+    X, y = problem(60, 100)
+    other = np.random.default_rng(3).normal(size=(60, 7))
+    for estimator in ESTIMATORS:
+        alone = fit_linear(X, y[:, None], estimator)
+        among = fit_linear(X, np.column_stack([other, y]), estimator)
+        assert among.predict(X)[:, -1] == pytest.approx(alone.predict(X)[:, 0], abs=1e-9)
+
+
+@pytest.mark.parametrize("estimator", ["ridge", "pcr", "ols"])
+@pytest.mark.parametrize("factor", [1e-12, 1e-30, 1e12])
+def test_the_unit_of_a_tap_does_not_matter(estimator, factor):
+    X, y = problem(60, 30)
+    plain, scaled = (one_row(values, y, estimator=estimator)[0] for values in (X, X * factor))
+    assert scaled.r2_test == pytest.approx(plain.r2_test, rel=1e-6)
+
+
+def test_units_of_single_channels_do_not_matter_to_ridge_within_two_orders_of_magnitude():
+    X, y = problem(60, 30)
+    units = np.geomspace(1, 20, 30)
+    plain, scaled = (one_row(values, y)[0] for values in (X, X * units))
+    assert scaled.r2_test == pytest.approx(plain.r2_test, rel=1e-8)
+
+
+def test_constant_channels_have_no_part_in_the_fit():
+    X, y = problem(60, 6)
+    constant = np.column_stack([X, np.full(60, 0.1), np.zeros(60), np.full(60, 1e-12)])
+    for estimator in ESTIMATORS:
+        plain, padded = (one_row(values, y, estimator=estimator)[0] for values in (X, constant))
+        assert padded.r2_test == pytest.approx(plain.r2_test, rel=1e-9)
+
+
+def test_rounding_noise_on_a_constant_float32_channel_is_no_feature():
+    X, y = problem(60, 6)
+    noise = np.float32(7) * (1 + np.finfo(np.float32).eps * np.random.default_rng(0).integers(0, 2, 60))
+    values = np.column_stack([X, noise]).astype(np.float32)
+    assert np.isinf(feature_scale(values)[-1])
+    assert not np.isinf(feature_scale(values)[:-1]).any()
+
+
+def test_a_tap_of_constants_predicts_the_mean():
+    _, y = problem(60, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for estimator in ESTIMATORS:
+            row, train, test = one_row(np.full((60, 4), 0.1, np.float32), y, estimator=estimator)
+            assert row.r2_test == pytest.approx(held_out_r2(y[test], y[train].mean()), abs=1e-9)
+            assert row.dof == 0
+
+
+def test_probabilities_near_zero_on_the_training_images_do_not_explode_ridge(monkeypatch):
+    rng = np.random.default_rng(0)
+    logits = 12 * rng.normal(size=(120, 300))
+    P = np.exp(logits - logits.max(axis=1, keepdims=True))
+    P = (P / P.sum(axis=1, keepdims=True)).astype(np.float32)
+    assert np.median(P) < 1e-10
+    y = rng.normal(size=120)
+    assert layerwise_r2({"softmax": P}, y, conditions="true").r2_test.min() > -1e3
+    monkeypatch.setattr("scalelib.spectrum.SMALLEST_SCALE", 0)  # plain standard deviations
+    assert layerwise_r2({"softmax": P}, y, conditions="true").r2_test.min() < -1e9
+
+
+def test_a_small_signal_is_read_beside_large_channels():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=200)
+    X = np.column_stack([1e3 * rng.normal(size=(200, 5)), y + 0.01 * rng.normal(size=200)])
+    assert one_row(X, y)[0].r2_test > 0.98
+
+
+def test_leverage_of_one_is_not_taken_for_a_perfect_prediction():
+    """A component that one image alone spans says nothing about it once it is left out."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=20), np.r_[1e4, np.zeros(19)]])
+    y = np.r_[50.0, 0.1 * rng.normal(size=19)]
+    fit = fit_linear(X, y[:, None], "pcr")
+    assert np.isfinite(fit.coefficients).all()
+    assert fit.dof[0] < 2  # with both components the first image predicts itself
+
+
+# ---------------------------------------------------------------- splits and the table
+
+
+def test_splits_are_common_to_taps_conditions_and_estimators():
+    X, y = problem(60, 10)
+    table = layerwise_r2({"a": X, "b": X, "c": X[:, :4]}, y, estimator=ESTIMATORS, repeats=4)
+    wide = table.pivot(index=["estimator", "condition", "repeat"], columns="tap", values="r2_test")
+    assert (wide.a == wide.b).all()
+    assert (wide.a != wide.c).any()
+    again = layerwise_r2({"c": X[:, :4]}, y, estimator="pcr", repeats=2, conditions="shuffled")
+    same = table[(table.tap == "c") & (table.estimator == "pcr") & (table.condition == "shuffled")]
+    assert again.r2_test.to_numpy() == pytest.approx(same.r2_test.to_numpy()[:2], rel=1e-12)
+
+
+def test_the_table_is_tidy_in_the_order_received():
+    X, y = problem(30, 5)
+    table = layerwise_r2({"z": X, "a": X}, y, repeats=3)
+    assert list(table) == [
+        *("tap", "channels", "n_train", "n_test", "estimator", "condition", "repeat"),
+        *("alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"),
+    ]
+    assert len(table) == 2 * 3 * 2
+    assert list(dict.fromkeys(table.tap)) == ["z", "a"]
+    assert table.repeat.tolist() == [0, 0, 1, 1, 2, 2] * 2
+    assert table.alpha_at_edge.dtype == bool
+
+
+def test_the_same_call_gives_the_same_bits():
+    X, y = problem(60, 80)
+    tables = [layerwise_r2({"a": X.astype(np.float32)}, y, estimator=ESTIMATORS) for _ in range(2)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    other = layerwise_r2({"a": X.astype(np.float32)}, y, estimator=ESTIMATORS, random_state=1)
+    assert (other.r2_test != tables[0].r2_test).all()
+
+
+def test_the_number_of_threads_does_not_change_a_bit():
+    code = (
+        "import numpy as np; from scalelib.regression import layerwise_r2; r = np.random.default_rng(0);"
+        "X = r.normal(size=(300, 500)); t = layerwise_r2({'a': X}, X[:, 0] + r.normal(size=300), repeats=2);"
+        "print(t.r2_test.map(float.hex).tolist())"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for n in ("1", "2")
+    }
+    assert len(answers) == 1
+
+
+def test_float32_activations_are_fitted_in_float64():
+    X, y = problem(60, 42)
+    single = X.astype(np.float32)
+    for estimator in ESTIMATORS:
+        a, b = (one_row(values, y, estimator=estimator)[0] for values in (single, single.astype(np.float64)))
+        assert a.r2_test == pytest.approx(b.r2_test, rel=1e-12)
+
+
+def test_inputs_are_left_as_they_were():
+    X, y = problem(30, 5)
+    before = X.copy(), y.copy()
+    layerwise_r2({"tap": X}, y, repeats=2)
+    assert (before[0] == X).all()
+    assert (y == before[1]).all()
+
+
+@pytest.mark.parametrize(("n", "d"), [(150, 20), (150, 300)], ids=["tall", "wide"])
+def test_shuffled_measures_are_not_readable_where_true_ones_are(n, d):
+    X, y = problem(n, d, noise=0.5)
+    table = layerwise_r2({"tap": X}, y, estimator=ESTIMATORS)
+    means = table.groupby(["estimator", "condition"]).r2_test.mean()
+    for estimator in ("ridge", "pcr") if d > n else ESTIMATORS:
+        assert means[estimator, "shuffled"] <= 0
+        assert means[estimator, "true"] > 0.3 if estimator != "pcr" else means[estimator, "true"] > 0
+
+
+def test_shuffled_measures_are_in_another_order_each_time_but_the_same_for_every_tap():
+    y = np.arange(30.0)
+    perfect = y[:, None]
+    table = layerwise_r2({"a": perfect, "b": perfect}, y, estimator="ols", conditions="shuffled")
+    values = table.pivot(index="repeat", columns="tap", values="r2_test")
+    assert (values.a == values.b).all()
+    assert values.a.nunique() == 10
+    assert table.r2_train.max() < 0.5
+
+
+def test_first_splits_do_not_depend_on_the_number_of_repeats():
+    few, many = (train_test_splits(20, repeats=repeats) for repeats in (2, 5))
+    for (a, b), (c, d) in zip(few, many, strict=False):
+        assert (a == c).all()
+        assert (b == d).all()
+
+
+def test_a_split_is_a_partition_with_the_stated_share_held_out():
+    for n in (5, 10, 131, 188):
+        for train, test in train_test_splits(n, repeats=3):
+            assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(n))
+            assert len(test) == int(np.ceil(np.round(0.3 * n, 9)))
+    counts = np.zeros(20)
+    for _, test in train_test_splits(20, repeats=2000):
+        counts[test] += 1
+    assert counts / 2000 == pytest.approx(np.full(20, 0.3), abs=0.05)  # every image as often as any other
+
+
+@pytest.mark.parametrize("dtype", [int, str, object])
+def test_groups_never_stand_on_both_sides(dtype):
+    sizes = np.random.default_rng(0).integers(1, 12, size=15)
+    groups = np.random.default_rng(1).permutation(np.repeat(np.arange(15), sizes)).astype(dtype)
+    for train, test in train_test_splits(len(groups), repeats=20, groups=groups):
+        assert not set(groups[train]) & set(groups[test])
+        assert len(set(groups[test])) == 5
+        assert len(train) + len(test) == len(groups)
+
+
+def test_groups_reach_the_regression():
+    """Copies of one image on both sides would make noise readable."""
+    rng = np.random.default_rng(0)
+    X, y = (np.repeat(values, 6, axis=0) for values in (rng.normal(size=(20, 60)), rng.normal(size=20)))
+    groups = np.repeat(np.arange(20), 6)
+    leaking = layerwise_r2({"tap": X}, y, conditions="true", repeats=5)
+    whole = layerwise_r2({"tap": X}, y, conditions="true", repeats=5, groups=groups)
+    assert leaking.r2_test.min() > 0.9
+    assert whole.r2_test.mean() < 0.1
+
+
+# ---------------------------------------------------------------- learning curve
+
+
+def test_least_squares_peaks_where_training_images_equal_channels_and_nowhere_else():
+    rng = np.random.default_rng(0)
+    d, noise = 50, 1.0
+    X = rng.normal(size=(700, d))
+    y = X @ (rng.normal(size=d) / np.sqrt(d)) + noise * rng.normal(size=700)
+    sizes = [10, 25, 40, 51, 65, 100, 200, 400]
+    curve = learning_curve({"tap": X}, y, train_sizes=sizes)
+    ols, ridge = (curve[curve.estimator == name].groupby("n_train").r2_test for name in ("ols", "ridge"))
+    error = 1 - ols.mean()
+    assert error.idxmax() == 51
+    assert (error.diff().dropna().loc[:51] > 0).all()  # up to the peak, and down from there
+    assert (error.diff().dropna().loc[65:] < 0).all()
+    assert error[51] > 5 * error.drop(51).max()
+    for n in (100, 200, 400):  # the expectation for Gaussian features, intercept included
+        expected = noise**2 * (1 + 1 / n) * (1 + d / (n - d - 2)) / y.var()
+        assert error[n] == pytest.approx(expected, rel=0.12)
+    assert (1 - ridge.mean()).max() < 1.15  # tuned within the training fold there is no peak
+    assert ridge.mean().is_monotonic_increasing
+
+
+def test_learning_curve_holds_out_the_same_images_at_every_size():
+    X, y = problem(100, 5)
+    curve = learning_curve({"tap": X}, y, train_sizes=[20, 70], repeats=3, estimators="ols")
+    full = layerwise_r2({"tap": X}, y, estimator="ols", repeats=3, conditions="true")
+    at_full = curve[curve.n_train == 70].reset_index(drop=True)
+    pd.testing.assert_frame_equal(at_full, full)
+    assert (curve.n_test == 30).all()
+
+
+@pytest.mark.parametrize("sizes", [[71], [], [2], [10.5]])
+def test_learning_curve_refuses_sizes_that_do_not_fit(sizes):
+    X, y = problem(100, 5)
+    with pytest.raises(DataError, match=r"^learning_curve: .*(training sizes|train_sizes)"):
+        learning_curve({"tap": X}, y, train_sizes=sizes)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def refused(words, X=None, y=None, **options):
+    default_X, default_y = problem(30, 5)
+    X = {"tap": default_X} if X is None else X
+    with pytest.raises(DataError) as caught:
+        layerwise_r2(X, default_y if y is None else y, **options)
+    message = str(caught.value)
+    assert message.startswith("layerwise_r2: ")
+    assert "Received: " in message
+    for word in words:
+        assert word in message
+
+
+def holed(value, row=7, column=2):
+    X = problem(30, 5)[0]
+    X[row, column] = value
+    return {"good": problem(30, 5)[0], "bad": X}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_activations_that_are_not_finite_are_refused_by_tap_row_and_channel(value):
+    refused(["'bad'", "row 7", "channel 2"], X=holed(value))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_measures_that_are_not_finite_are_refused_by_row(value):
+    y = problem(30, 5)[1]
+    y[[4, 9]] = value
+    refused(["row 4", "2 such rows"], y=y)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e200])
+def test_constant_measures_are_refused(value):
+    refused(["must vary"], y=np.full(30, value))
+
+
+def test_measures_that_differ_by_rounding_alone_are_constant():
+    refused(["must vary"], y=np.where(np.arange(30) % 2, 0.3, 0.1 + 0.2))
+
+
+def test_measures_that_are_constant_in_a_fold_are_refused():
+    y = np.zeros(30)
+    y[3] = 1
+    refused(["within each fold", "all with the measure 0"], y=y)
+
+
+def test_too_few_images_are_refused():
+    X, y = problem(4, 2)
+    refused(["at least 5", "4 measures"], X={"tap": X}, y=y)
+    X, y = problem(5, 2)
+    assert np.isfinite(layerwise_r2({"tap": X}, y).r2_test).all()
+
+
+def test_measures_of_another_length_than_the_activations_are_refused():
+    refused(["'tap'", "30 rows", "29 measures"], y=problem(29, 5)[1])
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        ({}, ["at least one tap"]),
+        (np.zeros((30, 5)), ["mapping", "ndarray"]),
+        ({"map": np.ones((30, 4, 4, 5))}, ["'map'", "(30, 4, 4, 5)", "Pool"]),
+        ({"flat": np.ones(30)}, ["'flat'", "(30,)"]),
+        ({"none": np.ones((30, 0))}, ["'none'", "(30, 0)"]),
+        ({"words": np.full((30, 2), "a")}, ["'words'", "real numbers"]),
+        ({"complex": np.ones((30, 2), complex)}, ["'complex'", "real numbers"]),
+        ({"ragged": [[1.0], [1.0, 2.0]]}, ["'ragged'", "real numbers"]),
+    ],
+)
+def test_activations_of_another_kind_are_refused(X, words):
+    refused(words, X=X)
+
+
+@pytest.mark.parametrize("y", [np.ones((30, 1)), ["a"] * 30, np.float64(3.0)])
+def test_measures_of_another_kind_are_refused(y):
+    refused(["measures"], y=y)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"estimator": "rigde"}, ["'rigde'", "Did you mean 'ridge'?", "'ols'"]),
+        ({"estimator": ["ols", "lasso"]}, ["'lasso'"]),
+        ({"estimator": ["ols", "ols"]}, ["once"]),
+        ({"estimator": []}, ["at least one"]),
+        ({"conditions": "shufled"}, ["'shufled'", "Did you mean 'shuffled'?"]),
+        ({"repeats": 0}, ["repeats", "at least 1"]),
+        ({"repeats": 2.5}, ["repeats"]),
+        ({"random_state": -1}, ["random_state"]),
+        ({"random_state": None}, ["random_state"]),
+        ({"test_size": 0.0}, ["test_size"]),
+        ({"test_size": 1}, ["test_size"]),
+        ({"test_size": 0.01}, ["2 test images", "29 and 1"]),
+        ({"test_size": 0.95}, ["3 training", "1 and 29"]),
+        ({"groups": [0] * 30}, ["groups", "1 group"]),
+        ({"groups": [0] * 29 + [1]}, ["training and 2 test images"]),
+        ({"groups": [0] * 29}, ["groups", "(29,)"]),
+        ({"groups": ["a"] * 29 + [None]}, ["missing", "row 29"]),
+        ({"groups": [1.0] * 29 + [np.nan]}, ["missing", "row 29"]),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused_by_name(options, words):
+    refused(words, **options)
+
+
+# ---------------------------------------------------------------- real features
+
+
+@pytest.mark.data
+def test_pixels_of_real_photographs_give_finite_scores(voc_root):
+    from PIL import Image
+
+    paths = sorted((voc_root / "VOCdevkit" / "VOC2007" / "JPEGImages").glob("*.jpg"))[:60]
+    thumbnails = [np.asarray(Image.open(path).convert("RGB").resize((8, 8))) for path in paths]
+    X = np.stack(thumbnails).reshape(60, -1)  # uint8, wide
+    table = layerwise_r2({"pixels": X}, X.mean(axis=1), estimator=ESTIMATORS)
+    true = table[table.condition == "true"].groupby("estimator").r2_test.mean()
+    assert np.isfinite(table.r2_test).all()
+    assert (true > 0.99).all()  # the mean is linear in the pixels
