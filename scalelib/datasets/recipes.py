@@ -96,7 +96,7 @@ def draw_recipe(seed: np.random.SeedSequence, object_class: str, *, size: int, d
     noise = 0.02 * rng.standard_normal((size, size, 3))
     decoys = tuple(
         Decoy(
-            rng.normal(0.0, 0.4),
+            rng.normal(0.0, 0.7),
             rng.uniform(0.15, 0.85, size=2),
             rng.uniform(0, 2 * np.pi, size=4),
             rng.uniform(0.06, 0.16, size=4),

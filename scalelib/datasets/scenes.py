@@ -49,7 +49,9 @@ def render_scenes(
     size : int, default=64
         Side of the square images in px, at least 16.
     distractors : int, default=1
-        Number of decoys: blobs of no class under the object, larger where the object is smaller.
+        Number of decoys: blobs of no class under the object, larger where the object is smaller,
+        with enough noise that a decoy's size gives away less than a quarter of the variance of
+        scale. With 0 the standard deviation and gradients of the pixels do tell the scale.
     random_state : int, default=0
         Seed. Scene k is the same whatever `n` is.
 

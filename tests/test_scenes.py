@@ -1,0 +1,218 @@
+"""Rendered scenes: exact boxes, one change at a time, and no scale in the pixel statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from scalelib.backend import keras
+from scalelib.control import TAPS, load_control, preprocess
+from scalelib.datasets.scenes import CLASSES, SCALES, render_masks, render_paired_scenes, render_scenes
+from scalelib.errors import DataError
+
+BOX = ["box_x0", "box_y0", "box_x1", "box_y1"]
+
+
+@pytest.fixture(scope="module")
+def many():
+    return render_scenes(2000, random_state=515)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return render_paired_scenes(40, scales=[0.2, 0.45, 0.85], random_state=77)
+
+
+def held_out_r2(features: np.ndarray, measure: np.ndarray) -> float:
+    """By scikit-learn's ridge on folds of unseen images; no regression of ours in it."""
+    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 6, 19)))
+    return cross_val_score(ridge, features, measure, cv=KFold(5, shuffle=True, random_state=0)).mean()
+
+
+def pixel_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
+    x = images.astype(np.float64) / 255
+    grey = x.mean(axis=-1)
+    across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
+    gradients = np.stack([np.mean(d**p, axis=(1, 2)) for d in (abs(across), abs(down)) for p in (1, 2)], 1)
+    each = {"mean colour": x.mean(axis=(1, 2)), "deviation": x.std(axis=(1, 2)), "gradients": gradients}
+    return each | {"all": np.concatenate(list(each.values()), axis=1)}
+
+
+# Boxes, masks and measures
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_measures_follow_from_the_box_as_in_voc(size):
+    table = render_scenes(60, size=size, random_state=3).table
+    width, height = table.box_x1 - table.box_x0, table.box_y1 - table.box_y0
+    np.testing.assert_allclose(table.area_ratio, width * height / size**2)
+    np.testing.assert_allclose(table.sqrt_area_ratio, np.sqrt(table.area_ratio))
+    np.testing.assert_allclose(table.sqrt_area_ratio, table.scale, rtol=1e-9)
+    np.testing.assert_allclose(table.box_width_ratio, width / size)
+    np.testing.assert_allclose(table.box_height_ratio, height / size)
+    assert table[BOX].min().min() >= 0
+    assert table[BOX].max().max() <= size
+
+
+def test_the_mask_fills_its_box_and_nothing_outside(many):
+    few = many.select(np.arange(200))
+    for mask, (x0, y0, x1, y1) in zip(render_masks(few), few.table[BOX].to_numpy(), strict=True):
+        rows, columns = np.flatnonzero((mask > 0.5).any(axis=1)), np.flatnonzero((mask > 0.5).any(axis=0))
+        over = np.array([x0 - columns[0], y0 - rows[0], columns[-1] + 1 - x1, rows[-1] + 1 - y1])
+        assert over.max() <= 0.5  # a pixel counts when its centre is inside
+        assert over.min() >= -2.2  # the tips of a star are narrower than a pixel
+    np.testing.assert_allclose(render_masks(few).sum(axis=(1, 2)), few.table.mask_area, rtol=1e-5)
+
+
+def test_the_pixels_change_inside_the_masks_alone(pairs):
+    """Independent of the mask's code: outside both objects, two images of a scene differ by gain and offset."""
+    masks, images = render_masks(pairs) > 0, pairs.images.astype(float)
+    changed = 0
+    for scene, rows in pairs.table.groupby("scene").indices.items():
+        a, b = images[rows[0]], images[rows[1]]
+        object_area = masks[rows[0]] | masks[rows[1]]
+        clipped = ((a == 0) | (a == 255) | (b == 0) | (b == 255)).any(axis=-1)
+        outside, inside = ~object_area & ~clipped, object_area & ~clipped
+        gain, offset = np.polyfit(a[outside].ravel(), b[outside].ravel(), 1)
+        assert np.abs(gain * a[outside] + offset - b[outside]).max() < 2.5, scene
+        changed += np.abs(gain * a[inside] + offset - b[inside]).mean() > 5
+    assert changed > 0.9 * pairs.table.scene.nunique()
+
+
+def test_paired_scenes_share_everything_but_scale(pairs):
+    table = pairs.table.assign(
+        x=(pairs.table.box_x0 + pairs.table.box_x1) / 2, y=(pairs.table.box_y0 + pairs.table.box_y1) / 2
+    )
+    scenes = table.groupby("scene")
+    assert (scenes[["object_class", "rotation"]].nunique() == 1).all().all()
+    assert np.ptp(table[["x", "y"]].to_numpy().reshape(40, 3, 2), axis=1).max() < 1e-9
+    assert table.scale.tolist() == [0.2, 0.45, 0.85] * 40
+    shape = (table.mask_area / table.area_ratio).to_numpy().reshape(40, 3)
+    np.testing.assert_allclose(shape[:, 1], shape[:, 2], rtol=0.02)  # the same silhouette, larger
+    assert len(set(table.image)) == len(table)
+
+
+# Seeds
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
+    a, b, c = (
+        render_scenes(6, random_state=4),
+        render_scenes(6, random_state=4),
+        render_scenes(6, random_state=5),
+    )
+    assert a.images.tobytes() == b.images.tobytes()
+    assert a.digest == b.digest != c.digest
+    assert not (a.images == c.images).all(axis=(1, 2, 3)).any()
+
+
+def test_a_scene_does_not_depend_on_how_many_there_are():
+    few, more = render_scenes(3, random_state=9), render_scenes(8, random_state=9)
+    np.testing.assert_array_equal(few.images, more.images[:3])
+    assert few.table.equals(more.table[:3])
+    one, two = render_paired_scenes(1, scales=[0.4]), render_paired_scenes(2, scales=[0.4])
+    np.testing.assert_array_equal(one.images, two.images[:1])
+
+
+# Distribution
+
+
+def test_scale_is_log_uniform_and_independent_of_class(many):
+    low, high = np.log(SCALES)
+    rank = (np.log(many.table.scale) - low) / (high - low)
+    assert stats.kstest(rank, "uniform").pvalue > 1e-3
+    groups = [rank[many.table.object_class == name] for name in CLASSES]
+    assert stats.kruskal(*groups).pvalue > 1e-3
+    counts = many.table.object_class.value_counts()
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_list_of_scales_holds_the_only_values_and_a_tuple_is_a_range():
+    listed = render_scenes(80, scales=[0.3, 0.6], random_state=1).table.scale
+    ranged = render_scenes(80, scales=(0.45, 0.55), random_state=1).table.scale
+    assert set(listed) == {0.3, 0.6}
+    assert 20 < (listed == 0.3).sum() < 60
+    assert ranged.between(0.45, 0.55).all()
+    assert ranged.nunique() == 80
+
+
+def test_only_the_classes_asked_for_appear():
+    assert set(render_scenes(20, classes=["star", "ring"]).table.object_class) == {"star", "ring"}
+    assert set(render_paired_scenes(2, classes="heart").table.object_class) == {"heart"}
+
+
+# Leaks
+
+
+def test_pixel_statistics_do_not_tell_scale(many):
+    scale = many.table.sqrt_area_ratio.to_numpy()
+    for name, features in pixel_statistics(many.images).items():
+        assert held_out_r2(features, scale) <= 0.1, name
+
+
+def test_the_same_statistics_do_tell_scale_where_nothing_hides_it():
+    """Without decoys, and on masks alone: the check above can fail."""
+    bare = render_scenes(1000, distractors=0, random_state=515)
+    assert held_out_r2(pixel_statistics(bare.images)["all"], bare.table.scale.to_numpy()) > 0.3
+    masks = (render_masks(bare)[..., None] * 255).repeat(3, axis=-1)
+    assert held_out_r2(pixel_statistics(masks)["all"], bare.table.scale.to_numpy()) > 0.8
+
+
+@pytest.mark.parametrize("weights_seed", [0, 1])
+def test_random_networks_hardly_tell_scale(many, weights_seed):
+    model = load_control("random", weights_seed=weights_seed)
+    outputs = [model.get_layer(layer).output for layer in TAPS.values()]
+    pooled = [keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x for x in outputs]
+    reader = keras.Model(model.input, pooled)
+    features = reader.predict(preprocess(many.images), batch_size=100, verbose=0)
+    scale = many.table.sqrt_area_ratio.to_numpy()
+    r2 = {tap: held_out_r2(x, scale) for tap, x in zip(TAPS, features, strict=True)}
+    assert max(r2.values()) <= 0.2, r2
+
+
+def test_position_tells_nothing_beyond_the_room_that_large_objects_need(many):
+    centre = many.table[["box_x0", "box_x1"]].mean(axis=1) / 64
+    assert abs(np.corrcoef(centre, many.table.scale)[0, 1]) < 0.08
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"classes": ["sqare"]}, "'square'"),
+        ({"classes": []}, "at least one object class"),
+        ({"scales": (0.2, 1.2)}, "0.05 to 0.85"),
+        ({"scales": []}, "0.05 to 0.85"),
+        ({"scales": [0.01]}, "0.05 to 0.85"),
+        ({"scales": [float("nan")]}, "0.05 to 0.85"),
+        ({"scales": "all"}, "0.05 to 0.85"),
+        ({"scales": 0.5}, "0.05 to 0.85"),
+        ({"scales": (0.6, 0.3)}, "smaller end first"),
+        ({"scales": (0.3, 0.4, 0.5)}, "smaller end first"),
+        ({"size": 8}, "size"),
+        ({"distractors": -1}, "distractors"),
+        ({"random_state": 0.5}, "random_state"),
+        ({"random_state": -1}, "random_state"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(options, words):
+    with pytest.raises(DataError, match=words) as caught:
+        render_scenes(3, **options)
+    assert "render_scenes" in str(caught.value)
+    assert "Received:" in str(caught.value)
+
+
+def test_no_scenes_or_repeated_scales_are_refused():
+    with pytest.raises(DataError, match="at least 1"):
+        render_scenes(0)
+    with pytest.raises(DataError, match="every scale comes once"):
+        render_paired_scenes(2, scales=[0.3, 0.3])
+    with pytest.raises(DataError, match=r"0.05 to 0.85"):
+        render_paired_scenes(2, scales=[0.9])
