@@ -13,21 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> int:
     """Build into a clean folder; incremental builds go stale across glued pages."""
     shutil.rmtree(ROOT / "_build", ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter_book.cli.main",
-        "build",
-        str(ROOT),
-        "-W",
-        "-n",
-        "--keep-going",
-        "-q",
-    ]
-    done = subprocess.run(command, cwd=ROOT, check=False)
-    if done.returncode == 0:
-        print("The book: _build/html/index.html")
-    return done.returncode
+    build = Path(sys.executable).with_name("jupyter-book")
+    options = ["--warningiserror", "--nitpick", "--keep-going", "--all", "--quiet"]
+    done = subprocess.run([build, "build", ROOT, *options], cwd=ROOT, check=False)
+    index = ROOT / "_build" / "html" / "index.html"
+    if done.returncode or not index.is_file():
+        return done.returncode or 1
+    print(f"The book: {index.relative_to(ROOT)}")
+    return 0
 
 
 if __name__ == "__main__":
