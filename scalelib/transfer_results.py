@@ -1,0 +1,97 @@
+"""What finished transfer runs leave on disk, and all of them as tables. Knows files and tables only."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scalelib.errors import ResultsError
+from scalelib.provenance import write_atomic
+
+DONE, PREDICTIONS, HISTORY, WEIGHTS = "run.json", "predictions.csv.gz", "history.csv", "best.weights.h5"
+"""Files of a run; the first is written last."""
+
+
+@dataclass(frozen=True)
+class TransferTables:
+    """What finished runs have left.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        One row per held-out patch and run; see :func:`~scalelib.transfer_scores.score_predictions`.
+    history : pandas.DataFrame
+        One row per epoch and run: the learning curves.
+    runs : pandas.DataFrame
+        One row per run: ``network, row, tap, target, seed, epochs, best_epoch, converged, parameters,
+        seconds, weights_digest``.
+    """
+
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    runs: pd.DataFrame
+
+
+def collect(folder: str | Path) -> TransferTables:
+    """Tables of all finished runs in a folder; unfinished ones are left out.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    TransferTables
+
+    Raises
+    ------
+    ResultsError
+        If no run is finished.
+
+    Examples
+    --------
+    >>> collect("nowhere")
+    Traceback (most recent call last):
+    ...
+    scalelib.errors.ResultsError: collect: no finished run in nowhere.
+    ...
+    """
+    places = sorted(path.parent for path in Path(folder).glob(f"*/{DONE}"))
+    if not places:
+        raise ResultsError(
+            f"collect: no finished run in {Path(folder).as_posix()}.\nReceived: no */{DONE}.\nTrain with run_transfer."
+        )
+    summaries = [json.loads((p / DONE).read_text(encoding="utf-8"))["summary"] for p in places]
+    return TransferTables(
+        pd.concat([pd.read_csv(p / PREDICTIONS) for p in places], ignore_index=True),
+        pd.concat([pd.read_csv(p / HISTORY) for p in places], ignore_index=True),
+        pd.DataFrame(summaries),
+    )
+
+
+def run_name(*, network: str, row: str, tap: str, target: str, seed: int) -> str:
+    """Folder name of a run.
+
+    Examples
+    --------
+    >>> run_name(network="MobileNet 0.25", row="pruned", tap="conv_pw_11", target="area", seed=1001)
+    'MobileNet-0.25_pruned_conv_pw_11_area_1001'
+    """
+    return re.sub(r"[^\w.-]", "-", f"{network}_{row}_{tap}_{target}_{seed}")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, packed where the name ends in ``.gz``, atomically.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    table : pandas.DataFrame
+    """
+    compression: Any = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
+    write_atomic(path, lambda stream: table.to_csv(stream, index=False, compression=compression))
