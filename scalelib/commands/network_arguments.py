@@ -29,6 +29,12 @@ def add_network_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
     group.add_argument("--weights-seed", type=int, metavar="SEED", help="seed of random weights (default: 0)")
     group.add_argument("--alpha", type=float, help="width multiplier of the MobileNets (default: 1)")
     group.add_argument(
+        "--no-top",
+        action="store_true",
+        default=None,
+        help="a network by name without its classification layers",
+    )
+    group.add_argument(
         "--input-size",
         type=int,
         metavar="PX",
@@ -45,7 +51,7 @@ def add_network_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
 
 def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What was chosen, as plain values for a card; what was left at its default is left out."""
-    names = ("network", "weights", "weights_seed", "alpha", "input_size", "preprocess")
+    names = ("network", "weights", "weights_seed", "alpha", "no_top", "input_size", "preprocess")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
@@ -67,7 +73,9 @@ def load(chosen: dict[str, Any], *, taps: list[str] | None = None, data_root: st
     """
     from scalelib.networks import load_network
 
-    rest = {key: value for key, value in chosen.items() if key not in ("network", "preprocess")}
+    rest = {key: value for key, value in chosen.items() if key not in ("network", "preprocess", "no_top")}
+    if chosen.get("no_top"):
+        rest["include_top"] = False
     wanted = chosen.get("preprocess")
     if wanted is not None:
         rest["preprocess"] = scale_to_one if wanted == "0-1" else PREPROCESSING[wanted]

@@ -93,7 +93,7 @@ def _from_results(folder: Path) -> tuple[dict[str, Any], str, str]:
             f"prune: --from wants a results folder of quantify.\nReceived: {folder}, written by {card['name']}.\n"
             "Name the tap with --at and the network with --network."
         )
-    names = ("network", "weights", "weights_seed", "alpha", "input_size", "preprocess", "taps")
+    names = ("network", "weights", "weights_seed", "alpha", "no_top", "input_size", "preprocess", "taps")
     recorded = {name: card["parameters"].get(name) for name in names}
     tap = best_layer(results.table("layerwise_r2"), estimator=card["parameters"]["estimator"])
     kept = {name: value for name, value in recorded.items() if value is not None or name == "taps"}

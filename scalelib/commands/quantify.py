@@ -32,6 +32,7 @@ writes, in the folder given with --out:
   excluded.csv      every row of the measures that could not be used, with the reason
   layerwise_r2.png  the curve from input to output, with intervals
   card.json         what all of it was made from
+  cache             the network's activations, so that a second run is quick and a killed one goes on
 Condition 'shuffled' is the control: the same measures, given to the wrong images."""
 CURVES = {"true": "measures", "shuffled": "shuffled measures"}
 
@@ -53,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--random-state", type=int, default=0, metavar="SEED", help="seed of splits (default: 0)"
     )
+    how.add_argument(
+        "--resize",
+        choices=["stretch", "crop", "pad"],
+        default="stretch",
+        help="how images of another shape are brought to the network's size (default: stretch)",
+    )
     how.add_argument("--batch-size", type=positive, default=32, help="images per forward pass (default: 32)")
     parser.add_argument("--out", default="results/my", metavar="FOLDER", help="default: results/my")
 
@@ -66,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
     chosen = network_arguments(options)
     names = ("images", "measures", "image_column", "measure_column", "groups", "taps", "estimator",
-             "repeats", "random_state")  # fmt: skip
+             "repeats", "random_state", "resize")  # fmt: skip
     record = Run("quantify", "own data", chosen | {name: getattr(options, name) for name in names}, out)
     net = load(chosen, taps=options.taps, data_root=options.data_root)
     size = "any size" if net.input_size is None else "×".join(map(str, net.input_size)) + " px"
@@ -85,7 +92,9 @@ def run(options: argparse.Namespace) -> int:
 
     from scalelib.activations import extract
 
-    acts = extract(net, dataset.images, batch_size=options.batch_size, cache=out / "cache")
+    acts = extract(
+        net, dataset.images, batch_size=options.batch_size, resize=options.resize, cache=out / "cache"
+    )
     tables = _regress(acts, dataset.table, options)
     record.write(tables | {"excluded": left_out}, datasets=[dataset], networks=[net])
     _draw(tables["summary"], net.name, options.measure_column, out / "layerwise_r2.png")
@@ -154,7 +163,8 @@ def _draw(summary: Any, network: str, measure: str, path: Path) -> None:
 
     use_style()
     drawn = summary.assign(network=network, curve=summary.condition.map(CURVES))
-    figure = r2_by_tap(drawn, ylabel=f"held-out R² of {measure}")
+    figure = r2_by_tap(drawn)
+    figure.axes[0].set_ylabel(f"held-out R² of {measure}")
     content = io.BytesIO()
     figure.savefig(content, format="png")
     plt.close(figure)
