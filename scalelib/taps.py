@@ -31,10 +31,13 @@ def taps_of(architecture: str | None, steps: list[Step]) -> dict[str, str]:
     Notes
     -----
     InceptionV3: ``mixed0`` … ``mixed10``. ResNet50, 101, 152: ``add1`` …, the residual additions
-    counted from 1, as the paper does. MobileNet: ``conv_pw_1`` … ``conv_pw_13``, each block's last
-    convolution. MobileNetV2: the block outputs, an addition where the block has one, else its
-    projection. SqueezeNet: ``pool1``, ``fire2`` … ``fire9``. NASNet: the cells' concatenations. All end with ``pre_softmax`` (the
-    logits) and ``softmax`` where there is a classifier. Other networks:
+    counted from 1, as the paper does. MobileNet: ``conv_pw_1`` … ``conv_pw_13``, the layers of that
+    name, which are the blocks' pointwise convolutions before batch normalisation and ReLU (after
+    average pooling, batch normalisation is an affine map of each channel, to which a standardised
+    linear read-out is blind; the ReLU is not: ``taps=["conv_pw_13_relu"]`` reads after it).
+    MobileNetV2: the block outputs, an addition where the block has one, else its projection.
+    SqueezeNet: ``pool1``, ``fire2`` … ``fire9``. NASNet: the cells' concatenations. All end with
+    ``pre_softmax`` (the logits) and ``softmax`` where there is a classifier. Other networks:
     :func:`scalelib.default_taps.taps_from_graph`.
 
     Examples
