@@ -104,8 +104,8 @@ def fit_rcv(
     if slope == 0:
         raise DataError(
             f"{operation}: the activations must tell something about the measure.\n"
-            f"Received: {X.shape[1]} channels of {name!r}, from which leave-one-out prefers the mean of "
-            f"{len(y)} measures."
+            f"Received: {X.shape[1]} channels of {name!r}; the mean of the {len(y)} measures is the best "
+            "prediction."
         )
     return RCV(
         direction=coefficients / slope,

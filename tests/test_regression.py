@@ -207,7 +207,7 @@ def test_constant_channels_have_no_part_in_the_fit():
 
 
 def test_rounding_noise_on_a_constant_float32_channel_is_no_feature():
-    X, y = problem(60, 6)
+    X, _ = problem(60, 6)
     noise = np.float32(7) * (1 + np.finfo(np.float32).eps * np.random.default_rng(0).integers(0, 2, 60))
     values = np.column_stack([X, noise]).astype(np.float32)
     assert np.isinf(feature_scale(values)[-1])

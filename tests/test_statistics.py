@@ -1,0 +1,420 @@
+"""Intervals, paired tests, permutation tests and projections: against formulas and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from scalelib.errors import DataError
+from scalelib.regression import (
+    compare_taps,
+    effective_rank,
+    layerwise_r2,
+    permutation_test,
+    projected_r2,
+    random_projection,
+    summarize,
+)
+
+
+def scores(values, **labels):
+    """A table of held-out scores, one repeat a value, 70 images against 30."""
+    frame = pd.DataFrame({"tap": "a", "estimator": "ridge", "condition": "true"}, index=range(len(values)))
+    frame = frame.assign(repeat=np.arange(len(values)), n_train=70, n_test=30, r2_test=np.asarray(values))
+    return frame.assign(**labels)
+
+
+def signal(n, d, *, seed=0, strength=1.0):
+    rng = np.random.default_rng(seed)
+    y = rng.uniform(0.1, 1, size=n)
+    return strength * y[:, None] * rng.normal(size=d) + rng.normal(size=(n, d)) * 0.3, y
+
+
+# ---------------------------------------------------------------- summaries
+
+
+def test_interval_is_the_corrected_resampled_t_interval():
+    values = [0.61, 0.52, 0.70, 0.55, 0.66]
+    row = summarize(scores(values)).iloc[0]
+    mean = sum(values) / 5
+    variance = sum((v - mean) ** 2 for v in values) / 4
+    half = 2.7764451051977987 * math.sqrt((1 / 5 + 30 / 70) * variance)  # t, 4 degrees of freedom
+    assert (row.rows, row.units) == (5, 5)
+    assert row["mean"] == pytest.approx(mean)
+    assert row.sd == pytest.approx(math.sqrt(variance))
+    assert (row.low, row.high) == pytest.approx((mean - half, mean + half))
+    assert (row["median"], row["min"]) == (0.61, 0.52)
+
+
+def test_the_papers_unit_is_the_mean_of_exp_and_its_label_one_plus_its_log():
+    row = summarize(scores([0.9, 0.1, -3861.0])).iloc[0]
+    expected = (math.exp(0.9) + math.exp(0.1) + 0.0) / 3 / math.e
+    assert row.exp_r2_over_e == pytest.approx(expected)
+    assert row.paper_label == pytest.approx(1 + math.log(expected))
+    perfect = summarize(scores([1.0, 1.0])).iloc[0]
+    assert (perfect.exp_r2_over_e, perfect.paper_label) == pytest.approx((1.0, 1.0))
+    hopeless = summarize(scores([-5000.0, -5000.0])).iloc[0]  # exp(-5000) is no float
+    assert hopeless.paper_label == pytest.approx(-5000.0)
+    mae = scores([0.1, 0.2]).rename(columns={"r2_test": "mae_test"})
+    assert "paper_label" not in summarize(mae, value="mae_test")
+
+
+def test_classes_are_averaged_within_each_repeat_and_rows_for_the_papers_unit():
+    bird, dog = [0.5, 0.7, 0.6], [0.1, 0.3, 0.5]
+    table = pd.concat([scores(bird, object_class="bird"), scores(dog, object_class="dog")])
+    row = summarize(table).iloc[0]
+    together = summarize(scores([0.3, 0.5, 0.55])).iloc[0]
+    assert (row.units, row.rows) == (3, 6)
+    assert (row["mean"], row.sd, row.low) == pytest.approx((together["mean"], together.sd, together.low))
+    assert row.exp_r2_over_e == pytest.approx(np.exp(bird + dog).mean() / math.e)
+
+
+def test_seeds_of_random_weights_are_the_unit_without_correction():
+    table = pd.concat([scores([m - 0.1, m + 0.1], weights_seed=i) for i, m in enumerate([0.1, 0.2, 0.6])])
+    row = summarize(table, unit="weights_seed").iloc[0]
+    low, high = stats.t.interval(0.95, 2, loc=0.3, scale=np.std([0.1, 0.2, 0.6], ddof=1) / math.sqrt(3))
+    assert (row.units, row["mean"]) == (3, pytest.approx(0.3))
+    assert (row.low, row.high) == pytest.approx((low, high))
+
+
+def test_one_unit_has_no_interval():
+    row = summarize(scores([0.5])).iloc[0]
+    assert row["mean"] == 0.5
+    assert np.isnan([row.sd, row.low, row.high]).all()
+
+
+def test_summary_keeps_the_order_of_taps():
+    table = pd.concat([scores([0.1, 0.2], tap=tap) for tap in ("mixed10", "mixed2", "early")])
+    assert summarize(table).tap.tolist() == ["mixed10", "mixed2", "early"]
+
+
+def mixed(column, first, second):
+    return pd.concat([scores([0.1, 0.2], **{column: first}), scores([0.3, 0.4], **{column: second})])
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "words"),
+    [
+        (mixed("condition", "true", "shuffled"), {"by": ["tap"]}, ["'condition'", "'shuffled'"]),
+        (mixed("estimator", "ols", "ridge"), {"by": ["tap", "condition"]}, ["'estimator'"]),
+        (mixed("tap", "a", "b"), {"by": ["estimator"]}, ["'tap'"]),
+        (mixed("measure", "area_ratio", "sqrt_area_ratio"), {}, ["'measure'"]),
+        (mixed("network", "x", "y"), {}, ["'network'"]),
+        (mixed("weights", "imagenet", "random"), {}, ["'weights'"]),
+        (mixed("weights_seed", 0, 1), {}, ["'weights_seed'", "unit='weights_seed'"]),
+        (mixed("n_train", 20, 40), {}, ["same labels", "n_train"]),
+        (pd.concat([scores([0.1, 0.2])] * 2), {}, ["same labels", "twice"]),
+        (
+            pd.concat([scores([0.1, 0.2], object_class="a"), scores([0.3], object_class="b")]),
+            {},
+            ["as many rows", "from 1 to 2"],
+        ),
+        (scores([0.1, np.nan]), {}, ["1 without a value"]),
+        (scores([]), {}, ["0 rows"]),
+        (scores([0.1, 0.2]), {"value": "r2_tset"}, ["'r2_tset'", "Did you mean 'r2_test'"]),
+        (scores([0.1, 0.2]), {"by": ["tapp"]}, ["'tapp'", "'tap'"]),
+        (scores([0.1, 0.2]), {"unit": "repeats"}, ["'repeats'", "Did you mean 'repeat'?"]),
+        (scores([0.1, 0.2]), {"unit": "weights_seed"}, ["'weights_seed'"]),
+        (scores([0.1, 0.2]), {"level": 95}, ["level"]),
+    ],
+)
+def test_summaries_that_would_mislead_are_refused(table, options, words):
+    with pytest.raises(DataError) as caught:
+        summarize(table, **options)
+    assert str(caught.value).startswith("summarize: ")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_corrected_interval_covers_what_the_naive_one_misses():
+    """Simulated studies of 60 images: the mean held-out R² over ten splits against its expectation."""
+    studies = [signal_study(seed) for seed in range(300)]
+    truth = np.mean([study["mean"] for study in studies])
+    spread = np.std([study["mean"] for study in studies], ddof=1)
+    naive_error = np.mean([study.sd / math.sqrt(10) for study in studies])
+    corrected_error = np.mean([study.sd * math.sqrt(1 / 10 + 18 / 42) for study in studies])
+    assert naive_error < 0.6 * spread  # repeats are not independent
+    assert 0.9 * spread < corrected_error < 1.4 * spread
+    corrected = np.mean([study.low <= truth <= study.high for study in studies])
+    t = stats.t.ppf(0.975, 9)
+    naive = np.mean([abs(study["mean"] - truth) <= t * study.sd / math.sqrt(10) for study in studies])
+    assert 0.88 < corrected < 0.99  # 0.93 with 600 studies
+    assert naive < 0.78  # 0.68 with 600 studies
+
+
+def signal_study(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(60, 3))
+    y = X.sum(axis=1) + 1.5 * rng.normal(size=60)
+    return summarize(layerwise_r2({"tap": X}, y, estimator="ols", conditions="true")).iloc[0]
+
+
+# ---------------------------------------------------------------- paired comparison
+
+
+def pair(a, b, **labels):
+    return pd.concat([scores(a, tap="a", **labels), scores(b, tap="b", **labels)])
+
+
+def test_paired_comparison_matches_the_formula():
+    a, b = np.array([0.6, 0.5, 0.8, 0.7]), np.array([0.5, 0.45, 0.6, 0.65])
+    row = compare_taps(pair(a, b), "a", "b").iloc[0]
+    difference = a - b
+    error = math.sqrt((1 / 4 + 30 / 70) * difference.var(ddof=1))
+    t = difference.mean() / error
+    assert (row.units, row.a, row.b, row.estimator) == (4, "a", "b", "ridge")
+    assert row.mean_difference == pytest.approx(difference.mean())
+    assert row.t == pytest.approx(t)
+    assert row.p == pytest.approx(2 * stats.t.sf(abs(t), 3))
+    quantile = stats.t.ppf(0.975, 3)
+    assert (row.low, row.high) == pytest.approx(
+        (difference.mean() - quantile * error, difference.mean() + quantile * error)
+    )
+    swapped = compare_taps(pair(a, b), "b", "a").iloc[0]
+    assert (swapped.mean_difference, swapped.p) == pytest.approx((-row.mean_difference, row.p))
+
+
+def test_pairs_are_found_by_their_labels_not_by_their_order():
+    a, b = [0.6, 0.5, 0.8], [0.5, 0.1, 0.6]
+    table = pd.concat(
+        [pair(a, b, object_class="bird"), pair(np.multiply(a, 2), b, object_class="dog")]
+    ).assign(depth=lambda frame: frame.tap.map({"a": 1, "b": 2}))
+    shuffled = table.sample(frac=1, random_state=0)
+    one, two = (compare_taps(frame, "a", "b").iloc[0] for frame in (table, shuffled))
+    assert one.mean_difference == pytest.approx(np.mean([np.multiply(a, 1.5) - b]))
+    assert (one.units, one.t) == pytest.approx((two.units, two.t))
+
+
+def test_equal_taps_do_not_differ():
+    row = compare_taps(pair([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]), "a", "b").iloc[0]
+    assert (row.mean_difference, row.t, row.p) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "taps", "options", "words"),
+    [
+        (pair([0.1, 0.2], [0.3, 0.4]), ("a", "c"), {}, ["no tap 'c'", "a, b"]),
+        (pair([0.1, 0.2], [0.3, 0.4]), ("a", "a"), {}, ["two different"]),
+        (pair([0.1, 0.2], [0.3]), ("a", "b"), {}, ["exactly one of the other"]),
+        (pd.concat([scores([0.1, 0.2]), scores([0.3, 0.4], tap="b", n_test=20)]), ("a", "b"), {}, ["split"]),
+        (
+            pd.concat([pair([0.1, 0.2], [0.3, 0.4], condition=name) for name in ("true", "shuffled")]),
+            ("a", "b"),
+            {"by": ["estimator"]},
+            ["'condition'"],
+        ),
+    ],
+)
+def test_comparisons_that_would_mislead_are_refused(table, taps, options, words):
+    with pytest.raises(DataError) as caught:
+        compare_taps(table, *taps, **options)
+    assert str(caught.value).startswith("compare_taps: ")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_two_taps_of_equal_worth_rarely_differ_and_unequal_ones_do():
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        y = rng.uniform(size=60)
+        a, b = (y[:, None] + 0.5 * rng.normal(size=(60, 3)) for _ in range(2))
+        table = layerwise_r2({"a": a, "b": b, "worse": y[:, None] + 3 * rng.normal(size=(60, 3))}, y)
+        found.append(
+            [compare_taps(table, "a", other, by=["condition"]).p.iloc[0] for other in ("b", "worse")]
+        )
+    equal, unequal = np.mean(np.array(found) <= 0.05, axis=0)
+    assert equal <= 0.1
+    assert unequal > 0.6
+
+
+# ---------------------------------------------------------------- permutation test
+
+
+def test_observed_statistic_is_that_of_layerwise_r2():
+    X, y = signal(60, 30)
+    acts = {"early": X[:, :2], "late": X}
+    test = permutation_test(acts, y, permutations=9, repeats=4)
+    table = layerwise_r2(acts, y, repeats=4, conditions="true").groupby("tap").r2_test.mean()
+    assert test.set_index("tap").r2_test.to_dict() == pytest.approx(table.to_dict())
+
+
+def test_per_stratum_statistic_is_the_mean_over_classes_of_layerwise_r2():
+    X, y = signal(90, 10)
+    label = np.array(["bird", "dog", "car"])[np.arange(90) % 3]
+    test = permutation_test({"tap": X}, y, strata=label, per_stratum=True, permutations=9, repeats=3)
+    apart = [
+        layerwise_r2({"tap": X[label == name]}, y[label == name], repeats=3, conditions="true").r2_test.mean()
+        for name in ("bird", "dog", "car")
+    ]
+    assert test.r2_test.item() == pytest.approx(np.mean(apart))
+
+
+def test_p_values_match_a_permutation_loop_written_out():
+    """Every permutation refitted on its own, its penalty chosen anew, with layerwise_r2."""
+    X, y = signal(40, 6, strength=0.15)
+    acts = {"a": X[:, :3], "b": X}
+    test = permutation_test(acts, y, permutations=19, repeats=2, random_state=3).set_index("tap")
+    rng = np.random.default_rng([3, 3])
+    options = {"repeats": 2, "conditions": "true", "random_state": 3}
+    null = []
+    for _ in range(19):
+        order = rng.permutation(40)
+        null.append(layerwise_r2(acts, y[order], **options).groupby("tap").r2_test.mean())
+    null = pd.DataFrame(null)
+    observed = layerwise_r2(acts, y, **options).groupby("tap").r2_test.mean()
+    for tap in acts:
+        assert test.p[tap] == pytest.approx(((null[tap] >= observed[tap]).sum() + 1) / 20)
+        assert test.p_max[tap] == pytest.approx(((null.max(axis=1) >= observed[tap]).sum() + 1) / 20)
+        assert test.null_mean[tap] == pytest.approx(null[tap].mean())
+
+
+@pytest.mark.parametrize("d", [4, 200], ids=["tall", "wide"])
+def test_p_is_minimal_under_signal_and_the_maximum_over_taps_costs_noise_taps(d):
+    X, y = signal(60, d)
+    noise = {f"noise{i}": np.random.default_rng(i + 1).normal(size=(60, d)) for i in range(8)}
+    test = permutation_test({"signal": X, **noise}, y, permutations=39, repeats=3).set_index("tap")
+    assert (test.p["signal"], test.p_max["signal"]) == (1 / 40, 1 / 40)
+    assert (test.p_max >= test.p).all()
+    assert test.p_max.drop("signal").min() > 0.05
+    assert test.null_mean.max() < 0.05
+
+
+def test_p_is_uniform_where_there_is_nothing_to_find():
+    values, corrected = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        acts = {name: rng.normal(size=(24, 3)) for name in "abc"}
+        test = permutation_test(acts, rng.normal(size=24), permutations=19, repeats=2, random_state=seed)
+        values.append(test.p.iloc[0])
+        corrected.append(test.p_max.min())
+    assert stats.kstest(values, "uniform").statistic < 0.14  # steps of 1/20, 200 values
+    assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.06)
+    assert np.mean(np.array(corrected) <= 0.1) <= 0.16  # of three taps, at least one found
+
+
+def test_measures_stay_within_their_class():
+    """Class sizes differ and features tell classes apart alone: within classes there is nothing."""
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1], 30)
+    y = label + 0.1 * rng.normal(size=60)
+    X = label[:, None] + 0.3 * rng.normal(size=(60, 4))
+    free = permutation_test({"tap": X}, y, permutations=39, repeats=3)
+    within = permutation_test({"tap": X}, y, strata=label, permutations=39, repeats=3)
+    assert free.p.item() == 1 / 40
+    assert within.p.item() > 0.05
+    assert within.null_mean.item() > 0.8  # what the class alone gives stays in the null
+
+
+def test_groups_stay_whole_and_measures_within_them():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 5)
+    y = groups + 0.1 * rng.normal(size=60)
+    X = y[:, None] + 0.01 * rng.normal(size=(60, 3))
+    found = permutation_test({"tap": X}, y, groups=groups, permutations=39, repeats=3)
+    assert found.null_mean.item() > 0.9  # group means stay where they are
+    assert found.p.item() == 1 / 40
+    only = groups[:, None] + np.zeros((60, 3))
+    assert permutation_test({"tap": only}, y, groups=groups, permutations=39, repeats=3).p.item() > 0.05
+
+
+def test_too_few_orders_to_permute_are_refused():
+    X, y = signal(20, 3)
+    with pytest.raises(DataError, match=r"40 different orders[\s\S]*Received: 1, within 20 cells"):
+        permutation_test({"tap": X}, y, groups=np.arange(20), permutations=39)
+    ties = np.r_[1.0, np.zeros(19)]
+    with pytest.raises(DataError, match="Received: 20"):
+        permutation_test({"tap": X}, ties, permutations=39)
+
+
+def test_permutation_test_is_deterministic_and_refuses_by_name():
+    X, y = signal(30, 3)
+    one, two = (permutation_test({"tap": X}, y, permutations=9, repeats=2) for _ in range(2))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    with pytest.raises(DataError, match="Did you mean 'ridge'"):
+        permutation_test({"tap": X}, y, estimator="rige")
+    with pytest.raises(DataError, match="per_stratum needs strata"):
+        permutation_test({"tap": X}, y, per_stratum=True)
+    with pytest.raises(DataError, match="permutations"):
+        permutation_test({"tap": X}, y, permutations=0)
+
+
+# ---------------------------------------------------------------- width
+
+
+def test_projection_keeps_squared_distances_on_average():
+    X = np.random.default_rng(0).normal(size=(20, 400)) * np.geomspace(1, 10, 400)
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    draws = [random_projection({"tap": X}, 50, random_state=seed)["tap"] for seed in range(40)]
+    expected = ((Z[0] - Z[1]) ** 2).sum()
+    assert np.mean([((P[0] - P[1]) ** 2).sum() for P in draws]) == pytest.approx(expected, rel=0.1)
+    assert not np.allclose(draws[0], draws[1])
+
+
+def test_projection_of_a_tap_does_not_depend_on_the_others():
+    X = np.random.default_rng(0).normal(size=(20, 40))
+    alone = random_projection({"a": X}, 5)["a"]
+    among = random_projection({"b": X, "a": X}, 5)
+    assert (alone == among["a"]).all()
+    assert not np.allclose(among["a"], among["b"])
+
+
+def test_projection_will_not_widen_a_tap():
+    acts = {"wide": np.random.default_rng(0).normal(size=(20, 40)), "narrow": np.eye(20)[:, :4]}
+    with pytest.raises(DataError, match=r"width 10, and 4 channels at 'narrow'[\s\S]*width=4"):
+        random_projection(acts, 10)
+    kept = random_projection(acts, 10, narrow="keep")
+    assert kept["wide"].shape == (20, 10)
+    assert (kept["narrow"] == acts["narrow"]).all()
+    assert random_projection(acts, 4)["narrow"].shape == (20, 4)
+    with pytest.raises(DataError, match="width"):
+        random_projection(acts, 0)
+    with pytest.raises(DataError, match="'wide'"):
+        random_projection({"wide": np.full((20, 4), np.nan)}, 2)
+
+
+def test_projection_ignores_the_units_of_channels_and_constant_ones():
+    X = np.random.default_rng(0).normal(size=(20, 40))
+    X[:, 3] = 7.0
+    a, b = (random_projection({"tap": values}, 5)["tap"] for values in (X, 3 * X + 1))
+    assert a == pytest.approx(b)
+    assert np.isfinite(a).all()
+
+
+def test_a_drop_in_width_alone_is_matched_by_a_projection():
+    """The measure spread over 200 channels: keeping ten of them loses as much as projecting to ten."""
+    X, y = signal(200, 200, strength=0.35)
+    subsets = {f"{i}": X[:, 10 * i : 10 * i + 10] for i in range(20)}
+    plain = layerwise_r2({"wide": X, **subsets}, y, conditions="true").groupby("tap").r2_test.mean()
+    ten = plain.drop("wide").mean()
+    matched = projected_r2({"wide": X}, y, width=10, draws=12, conditions="true")
+    assert plain["wide"] - ten > 0.3
+    assert matched.r2_test.mean() == pytest.approx(ten, abs=0.1)
+    assert (matched.channels == 10).all()
+    assert matched.groupby("draw").r2_test.mean().nunique() == 12
+    summary = summarize(matched)  # draws are averaged within each repeat
+    assert (summary.units.item(), summary.rows.item()) == (10, 120)
+
+
+def test_effective_rank_of_known_spectra():
+    rng = np.random.default_rng(0)
+    orthonormal = np.linalg.qr(rng.normal(size=(100, 12)))[0]
+    orthonormal = np.linalg.qr(orthonormal - orthonormal.mean(axis=0))[0]
+    for kind in ("entropy", "participation"):
+        assert effective_rank(orthonormal, kind=kind) == pytest.approx(12)
+        assert effective_rank(orthonormal[:, :1] * np.ones(7), kind=kind) == pytest.approx(1)
+        assert effective_rank(5 + 1e-6 * orthonormal, kind=kind) == pytest.approx(12, rel=1e-6)
+    singular = np.array([2.0, 1.0, 1.0])
+    X = orthonormal[:, :3] * singular
+    shares = singular / 4
+    assert effective_rank(X) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+    assert effective_rank(X, kind="participation") == pytest.approx(6**2 / (16 + 1 + 1))
+    assert effective_rank(np.full((10, 4), 0.1)) == 0
+    with pytest.raises(DataError, match="Did you mean 'entropy'"):
+        effective_rank(X, kind="entrpy")
+    with pytest.raises(DataError, match="finite"):
+        effective_rank(np.full((10, 4), np.nan))
