@@ -146,6 +146,7 @@ def find_imagenet_file(name: str, *, root: str | os.PathLike[str] | None = None,
         pass
     folders = [find_data_root(root) / "weights", keras_home() / "models"]
     flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in options.items() if key == "alpha")
+    flags += "" if options.get("include_top", True) else " --no-top"
     hint = f"Put it into {folders[1]}, or run: scalelib fetch --weights {name}{flags}"
     top = options.get("include_top", True)
     other = imagenet_file(name, **{**options, "include_top": not top})

@@ -44,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("images and measures")
     data.add_argument("--images", required=True, metavar="FOLDER", help="folder of images, with subfolders")
     data.add_argument("--measures", required=True, metavar="CSV", help="one row per image, with a header")
-    data.add_argument("--image-column", required=True, metavar="NAME", help="column of image paths or names")
+    data.add_argument(
+        "--image-column",
+        default="image",
+        metavar="NAME",
+        help="column of image paths or names (default: image)",
+    )
     data.add_argument("--measure-column", required=True, metavar="NAME", help="column of numbers to be read")
     data.add_argument("--groups", metavar="NAME", help="column (patient, slide …) never split between sides")
     how = parser.add_argument_group("how")
