@@ -17,9 +17,10 @@ from scalelib.images import read_image, resize_image
 
 MANIPULATIONS: dict[str, str] = {
     "resize": "whole image resized",
+    "detail": "whole image shrunk, then stretched back",
+    "zoom": "window around the object resized",
     "share": "object's share changed, image size kept",
     "canvas": "canvas changed, object kept in px",
-    "detail": "shrunk, then stretched back",
 }
 """What each manipulation does to a picture, in words for a legend."""
 
@@ -110,35 +111,37 @@ def reframe_all(
     interpolation: str = "bilinear",
     antialias: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One manipulation of many images by one factor; factor 1 gives the same picture for all of them.
+    """One manipulation of many images by one factor.
 
-    ============ ============== ================ =================
-    manipulation image size     object's share   object in pixels
-    ============ ============== ================ =================
-    ``resize``   × factor       kept             × factor
-    ``share``    kept           × factor         × factor
-    ``canvas``   × factor       ÷ factor         kept
-    ``detail``   kept           kept             kept
-    ============ ============== ================ =================
+    ============ ============== ============== ================ =================
+    manipulation of             image size     object's share   object in pixels
+    ============ ============== ============== ================ =================
+    ``resize``   whole image    × factor       kept             × factor
+    ``detail``   whole image    kept           kept             kept
+    ``zoom``     window         × factor       kept             × factor
+    ``share``    window         kept           × factor         × factor
+    ``canvas``   window         × factor       ÷ factor         kept
+    ============ ============== ============== ================ =================
 
     ``detail`` resizes by the factor and stretches back: it loses what a smaller image cannot hold and
-    changes nothing else.
+    changes nothing else. Whole images are stretched to a square; windows are cut around the object's
+    box, and are the same picture for all three at factor 1.
 
     Parameters
     ----------
     images : sequence
         Paths or arrays.
     boxes : pandas.DataFrame, optional
-        Columns ``box_x0, box_y0, box_x1, box_y1`` in pixels, half open, one row per image. Without it the
-        whole image is stretched to a square, and only ``resize`` and ``detail`` are to be had.
-    manipulation : {"resize", "share", "canvas", "detail"}
+        Columns ``box_x0, box_y0, box_x1, box_y1`` in pixels, half open, one row per image; needed for
+        windows, not looked at for whole images.
+    manipulation : {"resize", "detail", "zoom", "share", "canvas"}
         What is done.
     factor : float
         By how much, above 0.
     size : int
         Side of the reference picture in pixels: the network's input size.
     share : float, default=0.4
-        The object's share of the reference picture's side.
+        The object's share of a window's side at factor 1.
     interpolation, antialias
         See :func:`reframe`.
 
@@ -166,7 +169,8 @@ def reframe_all(
             f"Received: manipulation={manipulation!r}, factor={factor}.\n"
             f"{did_you_mean(manipulation, MANIPULATIONS)} Manipulations are {', '.join(MANIPULATIONS)}."
         )
-    if boxes is None and manipulation in ("share", "canvas"):
+    windows = manipulation in ("zoom", "share", "canvas")
+    if boxes is None and windows:
         raise DataError(
             f"reframe_all: {manipulation!r} needs the object's box.\nReceived: boxes=None.\n"
             "Give box_x0, box_y0, box_x1, box_y1 per image, or use 'resize'."
@@ -174,7 +178,7 @@ def reframe_all(
     sampling: dict[str, Any] = {"interpolation": interpolation, "antialias": antialias}
     side = size if manipulation == "share" else max(1, round(size * factor))
     wanted = {"share": share * factor, "canvas": share / factor}.get(manipulation, share)
-    corners = [None] * len(images) if boxes is None else _corners(boxes)
+    corners = _corners(boxes) if boxes is not None and windows else [None] * len(images)
     pictures, padded = [], []
     for image, box in zip(images, corners, strict=True):
         picture, outside = reframe(image, box, size=side, share=wanted, **sampling)

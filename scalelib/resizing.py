@@ -155,7 +155,8 @@ def activations_by_factor(acts: Activations, *, reference: float = 1.0) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        ``tap``, ``factor``, ``cosine``: see :func:`cosine_to_reference`, averaged over images.
+        ``tap``, ``factor``, ``cosine``: see :func:`cosine_to_reference`, averaged over the images that
+        have one; NaN where none has, as at a tap that gives all images the same values.
 
     Examples
     --------
@@ -165,7 +166,11 @@ def activations_by_factor(acts: Activations, *, reference: float = 1.0) -> pd.Da
     """
     _check_reference(acts, reference)
     rows = [
-        {"tap": tap, "factor": factor, "cosine": np.nanmean(cosine_to_reference(acts[factor][tap], target))}
+        {
+            "tap": tap,
+            "factor": factor,
+            "cosine": pd.Series(cosine_to_reference(acts[factor][tap], target)).mean(),
+        }
         for tap, target in acts[reference].items()
         for factor in sorted(acts)
     ]

@@ -29,24 +29,21 @@ Tables = dict[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images to be reframed, with what is known of them.
+    """Images to be manipulated, whole or as windows around their object.
 
     Parameters
     ----------
     dataset : Dataset
-        The images; with columns ``box_x0`` … ``box_y1`` the object's share can be changed, with a
-        column ``label`` (−1 where unknown) accuracy is to be had.
+        The images; with a column ``label`` (−1 where unknown) accuracy is to be had.
+    windows : bool, default=False
+        Whether windows are cut around the boxes ``box_x0`` … ``box_y1``.
     rendered : mapping of float to ndarray of uint8, shape (n, size, size, 3)
         The same scenes rendered anew with the object larger by the factor, where they can be.
     """
 
     dataset: Dataset
+    windows: bool = False
     rendered: Mapping[float, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def boxes(self) -> pd.DataFrame | None:
-        """The boxes' columns, or None where images have none."""
-        return self.dataset.table if "box_x0" in self.dataset.table else None
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -56,27 +53,28 @@ class Pictures:
 
     def manipulations(self) -> list[str]:
         """What can be done to these images; see :func:`scalelib.reframing.reframe_all`."""
-        without_box = ["resize", "detail"]
-        with_box = ["share", "canvas"] if self.boxes is not None else []
-        return [*without_box, *with_box, *(["rendered"] if self.rendered else [])]
+        if self.windows:
+            return ["zoom", "share", "canvas"]
+        return ["resize", "detail", *(["rendered"] if self.rendered else [])]
 
 
 def load_pictures(
     dataset: str, n: int, *, share: float = 0.4, factors: Sequence[float] = (0.5, 1.0, 2.0), seed: int = 0
 ) -> list[Pictures]:
-    """The images of a profile: paired scenes, or photographs with and without boxes.
+    """The images of a profile: rendered scenes or photographs, whole and as windows around an object.
 
     Parameters
     ----------
     dataset : {"scenes", "photos"}
-        ``"scenes"``: rendered scenes 256 px wide with the object at `share` × the smallest factor, so that
-        cutting a window around it hardly ever needs padding; and the same scenes rendered at 64 px with
-        the object at `share` × each factor. ``"photos"``: PASCAL VOC2007 test and ImageNet samples.
+        ``"scenes"``: whole scenes with the object at `share`, also rendered anew with the object at `share`
+        × each factor; windows are cut from scenes with the object at `share` × the smallest factor, so that
+        they hardly ever need padding. Sources are 256 px wide, scenes rendered anew 64 px.
+        ``"photos"``: PASCAL VOC2007 test and ImageNet samples, whole; windows from VOC.
     n : int
-        How many scenes, or how many photographs of each source: of PASCAL VOC those whose windows need
-        the least padding.
+        How many scenes, or how many photographs of each source: of VOC, whole, evenly spaced in the
+        order of the list; for windows those that need the least padding at the smallest share.
     share : float, default=0.4
-        The object's share of the reference picture's side.
+        The object's share of a window's side at factor 1.
     factors : sequence of float
         Factors by which the object's share will be changed.
     seed : int, default=0
@@ -85,6 +83,7 @@ def load_pictures(
     Returns
     -------
     list of Pictures
+        Windows last.
 
     Raises
     ------
@@ -93,29 +92,37 @@ def load_pictures(
 
     Examples
     --------
-    >>> scenes, = load_pictures("scenes", 3)
-    >>> scenes.manipulations()
-    ['resize', 'detail', 'share', 'canvas', 'rendered']
+    >>> whole, windows = load_pictures("scenes", 3)
+    >>> whole.manipulations(), windows.manipulations()
+    (['resize', 'detail', 'rendered'], ['zoom', 'share', 'canvas'])
     """
     if dataset == "scenes":
-        return [_scenes(n, share, factors, seed)]
+        return _scenes(n, share, sorted(factors), seed)
     if dataset == "photos":
-        photos = _least_padded(load_voc(), n, share * min(factors)), load_imagenet_samples(limit=n)
-        return [Pictures(_decoded(photo)) for photo in photos]
+        voc = load_voc()
+        spaced = np.linspace(0, len(voc.table) - 1, min(n, len(voc.table))).round().astype(int)
+        whole = [voc.select(spaced), load_imagenet_samples(limit=n)]
+        windows = _named(_least_padded(voc, n, share * min(factors)), "windows")
+        return [Pictures(_decoded(one)) for one in whole] + [Pictures(_decoded(windows), windows=True)]
     raise DataError(
         f"load_pictures: no pictures {dataset!r}.\nReceived: {dataset!r}.\nThere are 'scenes' and 'photos'."
     )
 
 
-def _scenes(n: int, share: float, factors: Sequence[float], seed: int) -> Pictures:
-    scales = [share * factor for factor in sorted(factors)]
+def _scenes(n: int, share: float, factors: Sequence[float], seed: int) -> list[Pictures]:
+    scales = [share * factor for factor in factors]
     small = render_paired_scenes(n, scales=scales, size=64, random_state=seed)
     large = render_paired_scenes(n, scales=scales, size=256, random_state=seed)
-    first = np.arange(0, len(large.table), len(scales))
-    source = large.select(first)
-    source.table["label"] = [list(CLASSES).index(name) for name in source.table.object_class]
-    rendered = {factor: np.asarray(small.images)[first + k] for k, factor in enumerate(sorted(factors))}
-    return Pictures(source, rendered)
+    for drawn in (small, large):
+        drawn.table["label"] = [list(CLASSES).index(name) for name in drawn.table.object_class]
+    rows = {factor: np.arange(k, len(large.table), len(scales)) for k, factor in enumerate(factors)}
+    rendered = {factor: np.asarray(small.images)[row] for factor, row in rows.items()}
+    windows = _named(large.select(rows[factors[0]]), "windows")
+    return [Pictures(large.select(rows[1.0]), rendered=rendered), Pictures(windows, windows=True)]
+
+
+def _named(dataset: Dataset, part: str) -> Dataset:
+    return replace(dataset, name=f"{dataset.name}, {part}")
 
 
 def _least_padded(dataset: Dataset, n: int, share: float) -> Dataset:
@@ -156,7 +163,7 @@ def size_tables(
         Factors of each manipulation; 1 is among them. Manipulations that the pictures do not allow are
         left out.
     share : float, default=0.4
-        The object's share of the reference picture's side.
+        The object's share of a window's side at factor 1.
     **sampling
         ``interpolation`` and ``antialias``; see :func:`scalelib.reframing.reframe`.
 
@@ -165,7 +172,7 @@ def size_tables(
     dict of str to pandas.DataFrame
         ``predictions`` (empty without a softmax), ``cosine`` and ``variance``: see :mod:`scalelib.resizing`,
         with the columns ``pictures`` and ``manipulation``; ``predictions`` also with ``image_size`` (px),
-        ``object_share`` (of the side) and ``padded`` (mean share of the picture).
+        ``object_share`` (of the side; the mean for whole images) and ``padded`` (mean share of the picture).
     """
     parts: dict[str, list[pd.DataFrame]] = {"predictions": [], "cosine": [], "variance": []}
     for manipulation in [name for name in pictures.manipulations() if name in factors]:
@@ -178,9 +185,10 @@ def size_tables(
         if "softmax" in net.taps:
             table = predictions_by_factor(acts, labels=pictures.labels)
             shares = share * table.factor ** {"share": 1, "rendered": 1, "canvas": -1}.get(manipulation, 0)
-            known = shares if pictures.boxes is not None else np.nan
+            if manipulation in ("resize", "detail"):
+                shares = pictures.dataset.table.sqrt_area_ratio.mean()
             found["predictions"] = table.assign(
-                image_size=table.factor.map(sides), object_share=known, padded=table.factor.map(padded)
+                image_size=table.factor.map(sides), object_share=shares, padded=table.factor.map(padded)
             )
         for name, table in found.items():
             labels = {"pictures": pictures.dataset.name, "manipulation": manipulation}
@@ -196,7 +204,11 @@ def _series(
             yield factor, pictures.rendered[factor], 0.0
         else:
             images, padded = reframe_all(
-                pictures.dataset.images, pictures.boxes, manipulation=manipulation, factor=factor, **options
+                pictures.dataset.images,
+                pictures.dataset.table if pictures.windows else None,
+                manipulation=manipulation,
+                factor=factor,
+                **options,
             )
             yield factor, images, float(padded.mean())
 

@@ -59,41 +59,40 @@ def noise_gallery(images: Sequence[np.ndarray], titles: Sequence[str], lengths: 
     return fig
 
 
-def r2_by_tap(summary: pd.DataFrame, *, columns: int = 3) -> Figure:
+def r2_by_tap(summary: pd.DataFrame) -> Figure:
     """Held-out R² of both measures by tap: trained against random weights, ridge against least squares.
 
     Parameters
     ----------
     summary : pandas.DataFrame
         From :func:`scalelib.noise_study.summarize_noise`, of one kind, region and condition.
-    columns : int, default=3
-        Networks in a row.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One row per network, one column per measure.
     """
     networks = list(dict.fromkeys(summary.network))
     measures = [name for name in MEASURES if (summary.measure == name).any()]
     colours = dict(zip(_weights(summary), COLOURS, strict=False))
     fig, axes = plt.subplots(
-        len(measures), min(columns, len(networks)), figsize=(WIDTH * 1.15, 2.5 * len(measures) + 0.8),
-        sharey=True, sharex="col", squeeze=False,
+        len(networks), len(measures), figsize=(WIDTH * 1.15, 2.9 * len(networks) + 0.4), sharey=True,
+        squeeze=False,
     )  # fmt: skip
-    for column, network in enumerate(networks):
+    for row, network in enumerate(networks):
         taps = list(dict.fromkeys(summary[summary.network == network].tap))
-        for row, measure in enumerate(measures):
+        for column, measure in enumerate(measures):
+            ax = axes[row, column]
             part = summary[(summary.network == network) & (summary.measure == measure)]
             for (weights, estimator), rows in part.groupby(["weights", "estimator"], sort=False):
                 dashed = estimator == "ols"
                 _curve(
-                    axes[row, column], rows, taps, color=colours[weights], ls="--" if dashed else "-",
-                    marker="x" if dashed else "o", label=f"{weights.replace('_', ' ')}, {estimator}",
+                    ax, rows, taps, color=colours[weights], ls="--" if dashed else "-",
+                    marker="x" if dashed else "o", label=f"{weights}, {estimator}",
                 )  # fmt: skip
-            tap_axis(axes[row, column], taps, label="")
-        axes[0, column].set_title(network)
-    for row, measure in enumerate(measures):
-        axes[row, 0].set_ylabel(f"R², {MEASURES[measure]}")
+            tap_axis(ax, taps, label="")
+            ax.set_title(f"{network}: {MEASURES[measure]}", fontsize=9)
+        axes[row, 0].set_ylabel("held-out R²")
     legend_below(fig, axes.flat, columns=3)
     return fig
 
@@ -173,8 +172,8 @@ def canvas_leak(summary: pd.DataFrame, *, split: str, columns: int = 3) -> Figur
     matplotlib.figure.Figure
     """
     panels = list(dict.fromkeys(zip(summary.network, summary.weights, strict=True)))
-    rows = -(-len(panels) // columns)
-    width = min(columns, len(panels))
+    width = min(columns, len(panels), 3 if summary.groupby("network").tap.nunique().max() < 15 else 2)
+    rows = -(-len(panels) // width)
     fig, axes = plt.subplots(
         rows, width, figsize=(WIDTH * 1.15, 2.6 * rows + 0.5), sharey=True, squeeze=False
     )
@@ -186,7 +185,7 @@ def canvas_leak(summary: pd.DataFrame, *, split: str, columns: int = 3) -> Figur
             color, ls, marker = styles[name]
             _curve(ax, curve, taps, color=color, ls=ls, marker=marker, label=KINDS.get(name, name))
         tap_axis(ax, taps, label="")
-        ax.set_title(f"{network}, {weights.replace('_', ' ')}", fontsize=9)
+        ax.set_title(f"{network}, {weights}", fontsize=9)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for row in axes:

@@ -14,10 +14,11 @@ from scalelib.plots.style import COLOURS, MARKERS, WIDTH, colour_of, legend_belo
 
 TITLES = {
     "resize": "resize\n(size × k, share kept)",
+    "detail": "detail\n(shrunk and back)",
+    "zoom": "zoom of a window\n(size × k, share kept)",
     "share": "share, by cropping\n(size kept, share × k)",
     "rendered": "share, rendered anew\n(size kept, share × k)",
     "canvas": "canvas\n(size × k, share ÷ k)",
-    "detail": "detail\n(shrunk, stretched back)",
 }
 SCORES = {
     "agreement": "top-1 agreement\nwith k = 1",
@@ -39,22 +40,22 @@ def manipulation_grid(pictures: Mapping[str, Mapping[float, np.ndarray]]) -> Fig
     matplotlib.figure.Figure
     """
     factors = sorted(next(iter(pictures.values())))
-    largest = max(len(image) for row in pictures.values() for image in row.values())
+    widths = [max(len(by_factor[factor]) for by_factor in pictures.values()) for factor in factors]
+    heights = [max(len(image) for image in by_factor.values()) for by_factor in pictures.values()]
+    size = (WIDTH * 0.75, WIDTH * 0.75 / sum(widths) * sum(heights))
     fig, axes = plt.subplots(
-        len(pictures), len(factors), figsize=(WIDTH * 0.8, WIDTH * 0.8 / len(factors) * len(pictures)),
-        squeeze=False,
-    )  # fmt: skip
-    for row, (name, by_factor) in zip(axes, pictures.items(), strict=True):
-        for ax, factor in zip(row, factors, strict=True):
-            image = by_factor[factor]
-            half = len(image) / 2
-            ax.imshow(image, extent=(-half, half, -half, half))
-            ax.set(xlim=(-largest / 2, largest / 2), ylim=(-largest / 2, largest / 2), xticks=[], yticks=[])
+        len(heights), len(widths), figsize=size, width_ratios=widths, height_ratios=heights, squeeze=False
+    )
+    for row, height, (name, by_factor) in zip(axes, heights, pictures.items(), strict=True):
+        for ax, width, factor in zip(row, widths, factors, strict=True):
+            half = len(by_factor[factor]) / 2
+            ax.imshow(by_factor[factor], extent=(-half, half, -half, half))
+            ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2), xticks=[], yticks=[])
             ax.grid(False)
             ax.spines[:].set_visible(False)
-            if row is axes[0]:
-                ax.set_title(f"k = {factor:g}", loc="center")
-        row[0].set_ylabel(TITLES[name], fontsize=8)
+        row[0].set_ylabel(TITLES[name], fontsize=8, rotation=0, ha="right", va="center")
+    for ax, factor in zip(axes[0], factors, strict=True):
+        ax.set_title(f"k = {factor:g}", loc="center")
     return fig
 
 
@@ -134,7 +135,7 @@ def variance_by_tap(table: pd.DataFrame, *, columns: int = 3) -> Figure:
     matplotlib.figure.Figure
     """
     panels = list(dict.fromkeys(_who(table)))
-    columns = min(columns, len(panels))
+    columns = min(columns, len(panels), 3 if table.groupby(_who(table)).tap.nunique().max() < 15 else 2)
     rows = -(-len(panels) // columns)
     fig, axes = plt.subplots(
         rows, columns, figsize=(WIDTH * 1.15, 2.7 * rows + 0.5), sharey=True, squeeze=False
@@ -151,11 +152,11 @@ def variance_by_tap(table: pd.DataFrame, *, columns: int = 3) -> Figure:
             )
         tap_axis(ax, taps, label="")
         ax.set_title(who, fontsize=9)
-        ax.set_ylim(0, None)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for row in axes:
         row[0].set_ylabel("share of variance\nthat k explains")
+    axes[0, 0].set_ylim(0, None)
     legend_below(fig, axes.flat)
     return fig
 
@@ -176,7 +177,7 @@ def cosine_by_tap(table: pd.DataFrame, *, columns: int = 3) -> Figure:
     matplotlib.figure.Figure
     """
     panels = list(dict.fromkeys(_who(table)))
-    columns = min(columns, len(panels))
+    columns = min(columns, len(panels), 3 if table.groupby(_who(table)).tap.nunique().max() < 15 else 2)
     rows = -(-len(panels) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH * 1.15, 2.6 * rows), squeeze=False, sharey=True)
     for ax, who in zip(axes.flat, panels, strict=False):
