@@ -167,6 +167,40 @@ def peak_sweep(
     return pd.concat(parts, ignore_index=True)
 
 
+def bands(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap", "estimator", "n_train")) -> pd.DataFrame:
+    """Median and 10 % and 90 % quantiles of held-out R² over repeats.
+
+    Parameters
+    ----------
+    sweep : pandas.DataFrame
+        From :func:`peak_sweep`, perhaps with further labels.
+    by : sequence of str
+        One row per combination.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `by`, then ``ratio`` (mean), ``rows``, ``median``, ``low``, ``high``.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"tap": "t", "ratio": 1.0, "r2_test": [-9.0, 0.0, 0.5]})
+    >>> float(bands(table, by=["tap"])["median"].iloc[0])
+    0.0
+    """
+    groups = sweep.groupby(list(by), sort=False)
+    scores = groups.r2_test
+    return pd.DataFrame(
+        {
+            "ratio": groups.ratio.mean(),
+            "rows": scores.size(),
+            "median": scores.median(),
+            "low": scores.quantile(0.1),
+            "high": scores.quantile(0.9),
+        }
+    ).reset_index()
+
+
 def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.DataFrame:
     """Where plain least squares is worst, how deep it falls, and what ridge does there.
 

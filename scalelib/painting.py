@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from scalelib.backend import keras
+from scalelib.copying import copy_model
 from scalelib.early_features import checked_channels, field_of, linear_part
-from scalelib.graph import copy_model
 from scalelib.networks import Network
 
 
@@ -25,10 +25,10 @@ def maximise_activation(
     side: int | None = None,
     steps: int = 128,
     learning_rate: float = 0.05,
-    smoothness: float = 0.1,
+    smoothness: float = 20.0,
     random_state: int = 0,
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Paint one image per channel that makes the channel's mean activation large.
+    """Paint one image per channel that makes the channel's mean activation large in the middle of its map.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def maximise_activation(
         Steps of Adam.
     learning_rate : float, default=0.05
         Its rate, on the scale of `z` below.
-    smoothness : float, default=0.1
+    smoothness : float, default=20.0
         Weight of the images' mean absolute difference between neighbouring pixels (in 0–1), against
         the activation in units of its standard deviation over random images.
     random_state : int, default=0
@@ -53,7 +53,8 @@ def maximise_activation(
     -------
     images : ndarray of uint8, shape (channels, side, side, 3)
     table : pandas.DataFrame
-        ``tap``, ``channel``, ``before``, ``after``: mean activation of the noise and of the result.
+        ``tap``, ``channel``, ``before``, ``after``: mean activation in the central half of the map, where
+        padding counts little, of the noise and of the result.
 
     Raises
     ------
@@ -81,10 +82,12 @@ def maximise_activation(
     matrix, offset = linear_part(net.preprocess, net.name)
     reader, _ = copy_model(keras.Model(net.model.input, tensor), input_size=(side, side))
     reader.trainable = False
+    rows, columns = (slice(n // 4, n - n // 4) for n in reader.output_shape[1:3])
     rng = np.random.default_rng(random_state)
 
     def activations(pixels: np.ndarray) -> np.ndarray:
-        return np.asarray(reader.predict_on_batch(net.preprocess(pixels))).mean(axis=(1, 2))[..., chosen]
+        maps = np.asarray(reader.predict_on_batch(net.preprocess(pixels)))
+        return maps[:, rows, columns].mean(axis=(1, 2))[..., chosen]
 
     spread = activations(rng.uniform(0, 255, (16, side, side, 3)).astype(np.float32)).std(axis=0)
     scale = np.where(spread > 1e-6 * max(float(spread.max()), 1e-30), spread, max(float(spread.max()), 1e-30))
@@ -93,7 +96,7 @@ def maximise_activation(
     pixels = keras.ops.sigmoid(_Painting(start)(clock))
     read = reader(keras.ops.matmul(255 * pixels, matrix.T.astype(np.float32)) + offset.astype(np.float32))
     own = np.eye(tensor.shape[-1], dtype=np.float32)[chosen] / scale[:, None].astype(np.float32)
-    excitement = keras.ops.sum(keras.ops.mean(read, axis=(1, 2)) * own)
+    excitement = keras.ops.sum(keras.ops.mean(read[:, rows, columns], axis=(1, 2)) * own)
     rough = keras.ops.mean(keras.ops.abs(pixels[:, 1:] - pixels[:, :-1]), axis=(1, 2, 3))
     rough += keras.ops.mean(keras.ops.abs(pixels[:, :, 1:] - pixels[:, :, :-1]), axis=(1, 2, 3))
     loss = keras.ops.reshape(smoothness * keras.ops.sum(rough) - excitement, (1, 1))
