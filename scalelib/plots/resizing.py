@@ -42,7 +42,7 @@ def manipulation_grid(pictures: Mapping[str, Mapping[float, np.ndarray]]) -> Fig
     factors = sorted(next(iter(pictures.values())))
     widths = [max(len(by_factor[factor]) for by_factor in pictures.values()) for factor in factors]
     heights = [max(len(image) for image in by_factor.values()) for by_factor in pictures.values()]
-    size = (WIDTH * 0.75, WIDTH * 0.75 / sum(widths) * sum(heights))
+    size = (WIDTH * 0.6, WIDTH * 0.48 / sum(widths) * sum(heights))
     fig, axes = plt.subplots(
         len(heights), len(widths), figsize=size, width_ratios=widths, height_ratios=heights, squeeze=False
     )
@@ -95,7 +95,9 @@ def predictions(table: pd.DataFrame) -> Figure:
             axes[0, column].fill_between(
                 rows.factor, rows.agreement_low, rows.agreement_high, color=colours[who], alpha=0.12, lw=0
             )
-        axes[0, column].set_title(TITLES[name], fontsize=8)
+        axes[0, column].set_title(
+            TITLES[name].splitlines()[0].replace(", ", ",\n").replace(" of ", "\nof "), fontsize=8
+        )
         _factor_axis(axes[-1, column], sorted(part.factor.unique()))
     for row, score in enumerate(scores):
         axes[row, 0].set(ylabel=SCORES[score], ylim=(-0.03, 1.03))
