@@ -308,7 +308,7 @@ def test_a_full_disk_warns_once_and_loses_no_result(net, tmp_path, monkeypatch, 
     monkeypatch.setattr(scalelib.activation_cache, "CHUNK", 4)
     with pytest.warns(RuntimeWarning, match="no longer cached.*No space left") as warned:
         acts = extract(net, pictures(10), batch_size=2, cache=tmp_path)
-    assert len(warned) == 1
+    assert sum(one.category is RuntimeWarning for one in warned) == 1
     assert_same(acts, plain)
     assert chunks(tmp_path) == []
 
