@@ -72,7 +72,7 @@ def as_images(
     number = len(images)
     if number == 0:
         raise DataError(f"{what}\nReceived: no image at all.\nCheck the pattern or the class filter.")
-    if not isinstance(images, np.ndarray) and not allow_duplicates:
+    if not allow_duplicates and not (isinstance(images, np.ndarray) and images.ndim == 4):
         paths = [os.path.realpath(one) for one in images if isinstance(one, (str, os.PathLike))]
         twice = [path for path, times in Counter(paths).items() if times > 1]
         if twice:
