@@ -25,7 +25,7 @@ def maximise_activation(
     side: int | None = None,
     steps: int = 128,
     learning_rate: float = 0.05,
-    smoothness: float = 20.0,
+    smoothness: float = 5.0,
     random_state: int = 0,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Paint one image per channel that makes the channel's mean activation large in the middle of its map.
@@ -43,7 +43,7 @@ def maximise_activation(
         Steps of Adam.
     learning_rate : float, default=0.05
         Its rate, on the scale of `z` below.
-    smoothness : float, default=20.0
+    smoothness : float, default=5.0
         Weight of the images' mean absolute difference between neighbouring pixels (in 0–1), against
         the activation in units of its standard deviation over random images.
     random_state : int, default=0

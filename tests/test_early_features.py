@@ -120,6 +120,7 @@ def test_crop_is_exactly_what_the_unit_saw():
 
 def test_painted_image_is_the_grating_that_a_gabor_kernel_likes():
     kernel = gabor(1 / 8, 0)[8:-8, 8:-8, :, None]
+    kernel = kernel - kernel.mean()
     images, table = maximise_activation(network(kernel), "conv", channels=[0], side=64, steps=100)
     grey = images[0].mean(axis=-1)
     spectrum = np.abs(np.fft.fft2(grey - grey.mean()))
