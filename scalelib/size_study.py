@@ -65,11 +65,12 @@ def load_pictures(
 
     Parameters
     ----------
-    dataset : {"scenes", "photos"}
+    dataset : {"scenes", "photos", "voc"}
         ``"scenes"``: whole scenes with the object at `share`, also rendered anew with the object at `share`
         × each factor; windows are cut from scenes with the object at `share` × the smallest factor, so that
         they hardly ever need padding. Sources are 256 px wide, scenes rendered anew 64 px.
-        ``"photos"``: PASCAL VOC2007 test and ImageNet samples, whole; windows from VOC.
+        ``"photos"``: PASCAL VOC2007 test and ImageNet samples, whole; windows from VOC. ``"voc"``: the
+        same without ImageNet samples, so that there are no labels and no accuracy.
     n : int
         How many scenes, or how many photographs of each source: of VOC, whole, evenly spaced in the
         order of the list; for windows those that need the least padding at the smallest share.
@@ -98,14 +99,14 @@ def load_pictures(
     """
     if dataset == "scenes":
         return _scenes(n, share, sorted(factors), seed)
-    if dataset == "photos":
+    if dataset in ("photos", "voc"):
         voc = load_voc()
         spaced = np.linspace(0, len(voc.table) - 1, min(n, len(voc.table))).round().astype(int)
-        whole = [voc.select(spaced), load_imagenet_samples(limit=n)]
+        whole = [voc.select(spaced), *([load_imagenet_samples(limit=n)] if dataset == "photos" else [])]
         windows = _named(_least_padded(voc, n, share * min(factors)), "windows")
         return [Pictures(_decoded(one)) for one in whole] + [Pictures(_decoded(windows), windows=True)]
     raise DataError(
-        f"load_pictures: no pictures {dataset!r}.\nReceived: {dataset!r}.\nThere are 'scenes' and 'photos'."
+        f"load_pictures: no pictures {dataset!r}.\nReceived: {dataset!r}.\nThere are 'scenes', 'photos' and 'voc'."
     )
 
 
