@@ -207,6 +207,8 @@ def _clone_operation(operation: Any, name: str, *, fused: bool) -> Any:
             config["activation"] = "linear"
         return operation.__class__.from_config(config)
     except Exception as error:
+        if not getattr(operation, "weights", []):
+            return operation  # a Lambda, for instance: without weights there is nothing to keep apart
         raise NetworkError(
             f"load_network: layer {operation.name!r} cannot be copied.\n"
             f"Received: a {type(operation).__name__}; {type(error).__name__}: {error}\n"

@@ -46,8 +46,8 @@ def taps_from_graph(steps: Sequence[Step]) -> dict[str, str]:
     A tap bears its layer's name. Where Keras made that name up (``add_7``) it differs between builds,
     and the tap is called ``stage3_block2`` instead: the stage of stride 2³, its second tap.
 
-    Long skips (U-Net, NASNet) leave few tensors that everything passes through: name taps for such
-    networks (``load_network(…, taps=[…])``).
+    Sequences of tokens are no maps and no vectors, and are passed over. Long skips (U-Net) leave few tensors that
+    everything passes through: name taps for such networks (``load_network(…, taps=[…])``).
 
     Examples
     --------
@@ -60,7 +60,11 @@ def taps_from_graph(steps: Sequence[Step]) -> dict[str, str]:
     ['first', 'stage1_block1', 'pre_softmax', 'softmax']
     """
     graph = _Graph.of(steps)
-    spine = [index for index in graph.cuts if not _is_plumbing(steps[index].operation)]
+    spine = [
+        index
+        for index in graph.cuts
+        if not _is_plumbing(steps[index].operation) and len(steps[index].outputs[0].shape) in (2, 4)
+    ]
     maps = [index for index in spine if graph.field(index) is not None]
     convolutions = [i for i, step in enumerate(steps) if has_kernel(step.operation) and graph.field(i)]
     if convolutions:

@@ -127,8 +127,14 @@ def choose_taps(
     NetworkError
         If a name is unknown, none is given, or an output is neither a map nor a vector.
     """
-    if wanted is None:
+    if wanted is None and default:
         return default
+    if wanted is None:
+        raise NetworkError(
+            f"load_network: no layer of {network} offers itself as a tap.\n"
+            "Received: taps=None and a graph without convolutions or dense layers on its main path.\n"
+            f"Name layers: taps=[…] of {', '.join(step.name for step in steps)}."
+        )
     if isinstance(wanted, str):
         wanted = [wanted]
     every_layer = {step.name: step.name for step in steps}

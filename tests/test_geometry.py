@@ -20,7 +20,7 @@ PUBLISHED = [
     ("InceptionV3", "mixed10", 1311, 32),
     ("VGG16", "block5_conv3", 196, 16),
 ]
-KERNEL_LAYERS = [("ResNet50", 50), ("VGG16", 16), ("MobileNet", 28), ("MobileNetV2", 53), ("InceptionV3", 48)]
+KERNEL_LAYERS = [("ResNet50", 50), ("VGG16", 16), ("MobileNet", 28), ("MobileNetV2", 53)]
 
 
 @pytest.mark.parametrize(("name", "tap", "field", "stride"), PUBLISHED)
@@ -57,7 +57,7 @@ def test_receptive_fields_of_squeezenet_follow_the_recursion() -> None:
     assert table.receptive_field.isna().tolist() == [False] * 9 + [True] * 2
 
 
-@pytest.mark.parametrize("name", ["MobileNet", "SqueezeNet", "ResNet50"])
+@pytest.mark.parametrize("name", ["MobileNet", "SqueezeNet"])
 def test_parameters_up_to_a_tap_are_those_of_the_network_cut_there(name: str) -> None:
     net = load_network(name, weights="random", input_size=64, classes=10)
     for row in describe(net).itertuples():
