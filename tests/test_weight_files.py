@@ -12,7 +12,7 @@ from scalelib.errors import WeightsError
 from scalelib.sources import application_names
 from scalelib.weight_files import imagenet_file
 
-LIGHT = ("InceptionV3", "ResNet50", "VGG16", "EfficientNetB0", "MobileNetV3Small", "Xception")
+LIGHT = ("InceptionV3", "ResNet50", "VGG16", "Xception")
 
 
 class AskedFor(Exception):
@@ -55,15 +55,19 @@ def test_files_of_all_networks_are_those_that_keras_asks_for(
 
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
-@pytest.mark.parametrize("alpha", [0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize(
+    "alpha", [0.25, *(pytest.param(a, marks=pytest.mark.slow) for a in (0.5, 0.75, 1.0))]
+)
 def test_files_of_mobilenet_depend_on_width_and_size(alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
     check(monkeypatch, "MobileNet", alpha=alpha)
-    for size in (128, 160, 192, 224, 96):
+    for size in (128, 192, 96):
         check(monkeypatch, "MobileNet", alpha=alpha, include_top=False, input_shape=(size, size, 3))
 
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
-@pytest.mark.parametrize("alpha", [0.35, 0.5, 0.75, 1.0, 1.3, 1.4])
+@pytest.mark.parametrize(
+    "alpha", [1.0, *(pytest.param(a, marks=pytest.mark.slow) for a in (0.35, 0.5, 0.75, 1.3, 1.4))]
+)
 def test_files_of_mobilenet_v2_depend_on_width_and_size(
     alpha: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +76,9 @@ def test_files_of_mobilenet_v2_depend_on_width_and_size(
         check(monkeypatch, "MobileNetV2", alpha=alpha, include_top=False, input_shape=(size, size, 3))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Large", "MobileNetV3Small"])
+@pytest.mark.parametrize(
+    "name", ["MobileNetV3Small", pytest.param("MobileNetV3Large", marks=pytest.mark.slow)]
+)
 def test_files_of_mobilenet_v3_depend_on_width_and_kind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for options in ({"alpha": 0.75}, {"alpha": 1.0}, {"minimalistic": True}):
         check(monkeypatch, name, **options)
