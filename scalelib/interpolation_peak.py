@@ -14,6 +14,7 @@ import pandas as pd
 from scalelib.errors import DataError
 from scalelib.learning import learning_curve
 from scalelib.projection import effective_rank
+from scalelib.spectrum import one_thread
 from scalelib.splits import train_test_splits
 from scalelib.validation import check_problem
 
@@ -148,7 +149,9 @@ def peak_sweep(
     most = min(len(train) for train, _ in splits)
     parts = []
     for tap, X in arrays.items():
-        rank = int(np.linalg.matrix_rank(np.asarray(X, np.float64) - X.mean(axis=0, dtype=np.float64)))
+        with one_thread():
+            rank = int(np.linalg.matrix_rank(np.asarray(X, np.float64) - X.mean(axis=0, dtype=np.float64)))
+            used = effective_rank(X)
         if rank == 0:
             raise DataError(f"peak_sweep: tap {tap!r} is constant over all images.\nReceived: rank 0.")
         wanted = {round(ratio * rank) for ratio in ratios}
@@ -162,7 +165,6 @@ def peak_sweep(
             test_size=test_size,
             random_state=random_state,
         )
-        used = effective_rank(X)
         parts.append(curve.assign(rank=rank, effective_rank=used, ratio=curve.n_train / rank))
     return pd.concat(parts, ignore_index=True)
 
