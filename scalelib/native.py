@@ -176,7 +176,7 @@ def border_free(net: Network, smallest: int) -> Network:
         tap, tensor = str(row.tap), net.tensor(str(row.tap))
         # one more than the field reaches: one-sided padding shifts the grid by up to a stride
         margin = int(np.ceil((row.receptive_field - 1) / 2 / row.stride)) + 1
-        if len(tensor.shape) != 4 or smallest // row.stride - 2 * margin < 1:
+        if len(tensor.shape) != 4 or _side(net, tensor, smallest) - 2 * margin < 1:
             continue
         taps[tap] = f"{tap}_without_{margin}"
         crop = keras.layers.Cropping2D(margin, name=taps[tap])
@@ -187,6 +187,12 @@ def border_free(net: Network, smallest: int) -> Network:
             f"Received: images of {smallest} px.\nUse larger images or a network with earlier taps."
         )
     return replace(net, taps=taps, steps=steps)
+
+
+def _side(net: Network, tensor: Any, size: int) -> int:
+    """Units a side of a map in an image of that size."""
+    shape = keras.Model(net.model.input, tensor).compute_output_shape((1, size, size, 3))
+    return int(min(shape[1:3]))
 
 
 def padding_probe(

@@ -98,6 +98,15 @@ def test_border_free_positions_do_not_change_when_the_surroundings_do(network):
     np.testing.assert_allclose(maps[0].mean(axis=(0, 1)), alone[tap][0], rtol=1e-3, atol=1e-4)
 
 
+def test_maps_that_shrink_without_padding_are_cut_only_where_something_is_left():
+    """Thirteen valid 3×3 convolutions leave 6 of 32 positions; a margin of 4 on each side leaves none."""
+    net = padding_probe(padding="valid", depth=13)
+    inner = border_free(net, 32)
+    assert "conv13" not in inner.taps
+    acts = extract(inner, noise_images(1, 32))
+    assert all(np.isfinite(values).all() for values in acts.values())
+
+
 def test_no_border_free_position_is_said():
     net = padding_probe(padding="same", depth=12)
     late = load_network(net.model, taps=["conv12"], input_size="any")

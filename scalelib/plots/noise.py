@@ -175,7 +175,7 @@ def canvas_leak(summary: pd.DataFrame, *, split: str, columns: int = 3) -> Figur
     width = min(columns, len(panels), 3 if summary.groupby("network").tap.nunique().max() < 15 else 2)
     rows = -(-len(panels) // width)
     fig, axes = plt.subplots(
-        rows, width, figsize=(WIDTH * 1.15, 2.6 * rows + 0.5), sharey=True, squeeze=False
+        rows, width, figsize=(WIDTH * 1.15, 3.1 * rows + 0.3), sharey=True, squeeze=False
     )
     styles = dict(zip(dict.fromkeys(summary[split]), _STYLES, strict=False))
     for ax, (network, weights) in zip(axes.flat, panels, strict=False):

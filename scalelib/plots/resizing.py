@@ -140,7 +140,7 @@ def variance_by_tap(table: pd.DataFrame, *, columns: int = 3) -> Figure:
     columns = min(columns, len(panels), 3 if table.groupby(_who(table)).tap.nunique().max() < 15 else 2)
     rows = -(-len(panels) // columns)
     fig, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH * 1.15, 2.7 * rows + 0.5), sharey=True, squeeze=False
+        rows, columns, figsize=(WIDTH * 1.15, 3.1 * rows + 0.4), sharey=True, squeeze=False
     )
     names = [name for name in TITLES if (table.manipulation == name).any()]
     for ax, who in zip(axes.flat, panels, strict=False):
@@ -181,7 +181,7 @@ def cosine_by_tap(table: pd.DataFrame, *, columns: int = 3) -> Figure:
     panels = list(dict.fromkeys(_who(table)))
     columns = min(columns, len(panels), 3 if table.groupby(_who(table)).tap.nunique().max() < 15 else 2)
     rows = -(-len(panels) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH * 1.15, 2.6 * rows), squeeze=False, sharey=True)
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH * 1.15, 3.0 * rows), squeeze=False, sharey=True)
     for ax, who in zip(axes.flat, panels, strict=False):
         part = table[_who(table) == who]
         grid = part.pivot_table(index="factor", columns="tap", values="cosine", sort=False).sort_index()
