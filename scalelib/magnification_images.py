@@ -70,7 +70,7 @@ def image_patches(
     size: int,
     downsample: float = 1.0,
     max_patches: int = 64,
-    min_tissue: float = 0.25,
+    min_tissue: float = 0.5,
     random_state: int = 0,
 ) -> np.ndarray:
     """Patches of an image at its own or a coarser resolution, whatever it states.
@@ -85,7 +85,7 @@ def image_patches(
         At least 1: pixels of the image per pixel of a patch, by area means.
     max_patches : int, default=64
         At most so many, drawn at random where there are more.
-    min_tissue : float, default=0.25
+    min_tissue : float, default=0.5
         Patches with less tissue are left out; where none has enough, those with the most colour stay,
         so that the estimator can say that they are no tissue.
     random_state : int, default=0
@@ -179,7 +179,7 @@ def estimate_text(name: str, found: Estimate) -> str:
 
     Examples
     --------
-    >>> estimate_text("a.svs", Estimate(19.6, 15.2, 25.3, 64, 0.03))
+    >>> estimate_text("a.svs", Estimate(19.6, 15.2, 25.3, 64, 0.8))
     'a.svs: about 20X (15X to 25X, 64 patches)'
     """
     if found.refused:

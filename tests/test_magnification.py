@@ -12,7 +12,9 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
+from scalelib.activations import extract
 from scalelib.cost import cost_table
+from scalelib.datasets.histology import load_monuseg
 from scalelib.datasets.rendered_slide import render_slide
 from scalelib.errors import DataError, ResultsError, ScalelibError
 from scalelib.magnification import fit_magnification, load_estimator
@@ -227,3 +229,29 @@ def test_an_estimator_refuses_other_weights(tmp_path):
     other = load_network("MobileNet", weights="random", weights_seed=1, input_size=32, **options)
     with pytest.raises(ResultsError, match="not those that the estimator was fitted with"):
         estimate_magnification(slide, fitted, network=other)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_real_slides_of_other_sources_are_estimated_and_photographs_refused(
+    data_root, slides_root, keras_models, imagenet_samples
+):
+    options = {"alpha": 0.25, "include_top": False}
+    tissue = load_monuseg(data_root, max_per_slide=9)
+    net = load_network("MobileNet", input_size=96, **options)
+    spec = describe_network("MobileNet", tap="conv_pw_5", input_size=96, options=options)
+    fitted = fit_magnification(
+        extract(net, tissue.images, taps=["conv_pw_5"])["conv_pw_5"],
+        tissue.table,
+        patch_size=96,
+        network=spec,
+    )
+    slide = slides_root / "CMU-1-Small-Region.svs"
+    for downsample, truth in ((1, 20.0), (2, 10.0)):
+        found = estimate_magnification(slide, fitted, network=net, downsample=downsample)
+        assert not found.refused
+        assert found.low <= truth <= found.high
+    photographs = [
+        estimate_magnification(p, fitted, network=net, max_patches=9) for p in imagenet_samples[::15]
+    ]
+    assert sum("unlike" in found.refused for found in photographs) >= 9  # of ten
