@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from scalelib.errors import DataError
 from scalelib.extraction import Options, run
 from scalelib.networks import Network
 
@@ -105,17 +104,7 @@ def extract(
         maps_folder=maps_folder,
         allow_duplicates=allow_duplicates,
     )
-    acts, rows, problems = run(net, images, options)
-    if problems:
-        named = "\n  ".join(f"row {row}: {reason}" for row, reason in list(problems.items())[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        kept = "The others' activations are in the cache. " if cache is not None else ""
-        raise DataError(
-            f"extract: {len(problems)} of {len(rows) + len(problems)} images cannot be used.\n"
-            f"Received:\n  {named}{more}\n"
-            f"{kept}Leave these out, or use extract_readable, which says which rows it kept."
-        )
-    return acts
+    return run(net, images, options)[0]
 
 
 def extract_readable(
@@ -152,4 +141,4 @@ def extract_readable(
     >>> acts["softmax"].shape, rows.tolist(), list(problems)
     ((1, 1000), [1], [0])
     """
-    return run(net, images, Options(**options))
+    return run(net, images, Options(**options), skip_bad=True)

@@ -71,7 +71,7 @@ class _Gathered:
 
 
 def run(
-    net: Network, images: Any, options: Options
+    net: Network, images: Any, options: Options, *, skip_bad: bool = False
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[int, str]]:
     """Activations by tap, the rows they belong to, and what was wrong with the other rows."""
     wanted = wanted_taps(net, options.taps, options.pooling, operation="extract")
@@ -127,6 +127,8 @@ def run(
             raise DataError(
                 f"extract: not one image to read.\nReceived: {seen}.\nCheck the pattern or the filter."
             )
+        if gathered.problems and not skip_bad:
+            raise _bad_images(gathered, cached=cache is not None)
         acts = gathered.in_order() | (files.finish() if files is not None else {})
     finally:
         loaded.close()
@@ -135,6 +137,18 @@ def run(
         if files is not None:
             files.discard()
     return {tap: acts[tap] for tap in wanted}, np.sort(gathered.rows), gathered.problems
+
+
+def _bad_images(gathered: _Gathered, *, cached: bool) -> DataError:
+    bad = gathered.problems
+    named = "\n  ".join(f"row {row}: {reason}" for row, reason in list(bad.items())[:20])
+    more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
+    return DataError(
+        f"extract: {len(bad)} of {len(gathered.rows) + len(bad)} images cannot be used.\n"
+        f"Received:\n  {named}{more}\n"
+        f"{'The activations of the others are in the cache. ' if cached else ''}"
+        "Leave these out, or use extract_readable, which says which rows it kept."
+    )
 
 
 def _check(net: Network, options: Options, maps: Sequence[str]) -> None:

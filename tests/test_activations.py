@@ -322,6 +322,12 @@ def test_all_bad_images_are_named_at_once(small, some_bad):
     assert "extract_readable" in message
 
 
+def test_bad_images_leave_no_maps_whose_rows_would_be_shifted(small, some_bad, tmp_path):
+    with pytest.raises(DataError, match="3 of 9"):
+        extract(small, some_bad, pooling={"first": "none"}, maps_folder=tmp_path / "maps")
+    assert list((tmp_path / "maps").iterdir()) == []
+
+
 def test_what_is_left_out_is_said_and_the_rest_keeps_its_rows(small, some_bad, tmp_path):
     acts, rows, problems = extract_readable(small, some_bad, batch_size=2)
     assert rows.tolist() == [0, 1, 3, 4, 6, 7]
