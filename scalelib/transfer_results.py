@@ -12,6 +12,7 @@ import pandas as pd
 
 from scalelib.errors import ResultsError
 from scalelib.provenance import write_atomic
+from scalelib.transfer_scores import RUN, score_predictions
 
 DONE, PREDICTIONS, HISTORY, WEIGHTS = "run.json", "predictions.csv.gz", "history.csv", "best.weights.h5"
 """Files of a run; the first is written last."""
@@ -72,6 +73,57 @@ def collect(folder: str | Path) -> TransferTables:
         pd.concat([pd.read_csv(p / HISTORY) for p in places], ignore_index=True),
         pd.DataFrame(summaries),
     )
+
+
+def score_runs(tables: TransferTables, means: pd.Series, *, split: str = "test") -> pd.DataFrame:
+    """Scores of all runs, overall and slide by slide, with whether each run has converged.
+
+    Parameters
+    ----------
+    tables : TransferTables
+    means : pandas.Series
+        See :func:`~scalelib.transfer_scores.class_means`.
+    split : str, default="test"
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`~scalelib.transfer_scores.score_predictions`, and ``epochs``, ``best_epoch`` and
+        ``converged``: whether the best epoch is not the last.
+    """
+    scores = score_predictions(tables.predictions, means, split=split)
+    return scores.merge(
+        tables.runs[[*RUN, "epochs", "best_epoch", "converged"]], on=RUN, validate="many_to_one"
+    )
+
+
+def table_2(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores in the form of the paper's Table 2: mean and standard deviation over seeds.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From :func:`score_runs`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per network, row, tap and target: ``seeds``, how many of them ``converged``, and for
+        ``mae_px``, ``mae_um2``, ``mae_octaves``, ``kappa`` and ``kappa_balanced`` the mean and, with
+        ``_sd``, the standard deviation over seeds (n − 1; NaN for one seed).
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"network": "n", "row": "pruned", "tap": "t", "target": "area", "seed": [1, 2],
+    ...     "slide": "all", "converged": [True, False], "mae_px": [50.0, 60.0], "mae_um2": 1.0,
+    ...     "mae_octaves": float("nan"), "kappa": [0.5, 0.6], "kappa_balanced": 0.5})
+    >>> table_2(scores)[["seeds", "converged", "mae_px", "kappa"]].round(2).to_numpy().tolist()
+    [[2.0, 1.0, 55.0, 0.55]]
+    """
+    values = ["mae_px", "mae_um2", "mae_octaves", "kappa", "kappa_balanced"]
+    whole = scores[scores["slide"] == "all"].groupby([c for c in RUN if c != "seed"], sort=False)
+    counts = whole.agg(seeds=("seed", "nunique"), converged=("converged", "sum"))
+    return counts.join(whole[values].mean()).join(whole[values].std().add_suffix("_sd")).reset_index()
 
 
 def run_name(*, network: str, row: str, tap: str, target: str, seed: int) -> str:

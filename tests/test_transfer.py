@@ -21,8 +21,8 @@ from scalelib.errors import ResultsError, ScalelibError
 from scalelib.schedule import Schedule
 from scalelib.training import train
 from scalelib.transfer import ROWS, SEEDS, TransferNetwork, run_transfer, train_transfer
-from scalelib.transfer_results import collect
-from scalelib.transfer_scores import class_means, score_predictions
+from scalelib.transfer_results import collect, score_runs, table_2
+from scalelib.transfer_scores import class_means
 
 NETWORK = TransferNetwork(
     "tiny", "MobileNet", "conv_pw_3", "conv_pw_1", weights="random",
@@ -234,8 +234,12 @@ def test_three_rows_give_a_table_and_finished_runs_are_left_alone(tmp_path):
     assert pruned.parameters["pruned"] < pruned.parameters["scratch"] == pruned.parameters["pretrained"]
     assert not found.runs.converged.any()  # one epoch: the best is the last
     assert set(found.predictions.split) == {"validation", "test"}
-    scores = score_predictions(found.predictions, class_means(table))
+    scores = score_runs(found, class_means(table))
     assert len(scores) == 3 * (1 + 2)
+    assert (
+        table_2(scores).set_index("row").mae_px.to_dict()
+        == scores[scores.slide == "all"].set_index("row").mae_px.to_dict()
+    )
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     run_transfer([NETWORK], *arguments, seeds=[1], schedule=schedule, data_digest="d")
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamps
