@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scalelib.plots.style import COLOURS, MARKERS, WIDTH, colour_of, tap_axis
+from scalelib.plots.style import COLOURS, MARKERS, WIDTH, colour_of, short_tap, tap_axis
 
 CONDITION_STYLE = {
     "ImageNet weights": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
@@ -132,7 +132,7 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
             if one.empty:
                 continue
             style = CONDITION_STYLE.get(curve, {"color": colours[curve], "marker": MARKERS[i % len(MARKERS)]})
-            _curve(ax, one, taps, floor=floor, bands=bands, label=curve, style=style)
+            _curve(ax, one, taps, floor=floor, bands=bands, label=curve, style=style, shift=6 * i)
         ax.axhline(0, color="#555555", lw=0.8)
         ax.set_ylim(floor - 0.08, 1.0)
         ax.set_title(network)
@@ -162,6 +162,7 @@ def _curve(
     bands: bool,
     label: str,
     style: Mapping[str, object],
+    shift: float,
 ) -> None:
     x = np.array([taps.index(tap) for tap in one.index])
     mean, low, high = (one[name].to_numpy(float) for name in ("mean", "low", "high"))
@@ -173,7 +174,7 @@ def _curve(
     for position, value in zip(x, mean, strict=True):
         if value < floor:
             ax.annotate(
-                f"{value:.2g}", (position, floor), textcoords="offset points", xytext=(0, 5), fontsize=6.5,
+                f"{value:.2g}", (position, floor), textcoords="offset points", xytext=(shift, 5), fontsize=6.5,
                 ha="center", color=str(style["color"]),
             )  # fmt: skip
 
@@ -310,7 +311,7 @@ def choice_table(choice: pd.DataFrame) -> Figure:
         depth, taps = wide["depth"], wide["tap"]
         picture = ax.imshow(depth.to_numpy(float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(depth.to_numpy(float)):
-            text = str(taps.iloc[i, j]).replace("_project_BN", "")
+            text = short_tap(str(taps.iloc[i, j]))
             ax.text(
                 j, i, text, ha="center", va="center", fontsize=6.5, color="white" if value < 0.55 else "black"
             )

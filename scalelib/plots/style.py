@@ -65,9 +65,21 @@ def colour_of(names: Iterable[str]) -> dict[str, str]:
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(names))}
 
 
+def short_tap(tap: str) -> str:
+    """A tap's name without what only says how its block ends, for the ticks of a figure.
+
+    Examples
+    --------
+    >>> short_tap("block_13_project_BN"), short_tap("expanded_conv_project_BN"), short_tap("add16")
+    ('block_13', 'expanded_conv', 'add16')
+    """
+    return tap.removesuffix("_project_BN").removesuffix("_add")
+
+
 def tap_axis(axes: Axes, taps: Sequence[str], *, label: str = "tap (input to output)") -> None:
     """Label the x axis with taps, turned so that they can be read."""
-    axes.set_xticks(range(len(taps)), taps, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    shown = [short_tap(tap) for tap in taps]
+    axes.set_xticks(range(len(taps)), shown, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_xlabel(label)
     axes.set_xlim(-0.5, len(taps) - 0.5)
 
