@@ -344,12 +344,26 @@ class Results:
         known = self.card.data["tables"]
         for candidate in (name, f"{name}.csv", f"{name}.csv.gz"):
             if candidate in known:
-                # only empty cells are missing values: a class or tap may be called "None" or "NA"
-                return pd.read_csv(self.folder / candidate, keep_default_na=False, na_values=[""])
+                return _read_csv(self.folder / candidate)
         raise ResultsError(
             f"Results.table: no table {name!r} in {self.folder.name}.\n"
             f"Received: {name!r}; the card lists {', '.join(known)}."
         )
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Words stay words: only empty cells are missing, and the condition ``true`` is no boolean."""
+    words = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    return words.apply(_typed)
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    if set(column.dropna()) <= {"True", "False"} and column.notna().all():
+        return column == "True"
+    try:
+        return pd.to_numeric(column)
+    except ValueError:
+        return column
 
 
 def read_results(folder: str | os.PathLike[str]) -> Results:

@@ -44,6 +44,12 @@ def test_missing_values_and_names_like_none_survive(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_results(tmp_path).table("t"), table)
 
 
+def test_condition_true_stays_a_word_and_flags_stay_flags(tmp_path: Path) -> None:
+    table = pd.DataFrame({"condition": ["true", "true"], "at_edge": [True, False], "whole": [1, 2]})
+    write(tmp_path, {"t": table})
+    pd.testing.assert_frame_equal(read_results(tmp_path).table("t"), table)
+
+
 def test_edited_table_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path)
     path = tmp_path / "r2.csv"
