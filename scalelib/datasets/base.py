@@ -76,7 +76,7 @@ class Dataset:
         images = (
             self.images[positions]
             if isinstance(self.images, np.ndarray)
-            else [self.images[i] for i in positions]
+            else [self.images[int(i)] for i in positions]
         )
         table = self.table.iloc[positions].reset_index(drop=True)
         return Dataset(self.name, images, table, self.excluded, self.source, self.digest)
