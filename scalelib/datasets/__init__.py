@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from scalelib.datasets.base import Dataset
+from scalelib.datasets.histology import load_bca, load_monuseg, load_rendered
 from scalelib.datasets.scenes import render_scenes
 from scalelib.datasets.voc import load_voc
 from scalelib.errors import DataError, did_you_mean
 
 __all__ = ["DATASETS", "Dataset", "load_dataset"]
 
-DATASETS = {"scenes": render_scenes, "voc": load_voc}
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "scenes": render_scenes,
+    "voc": load_voc,
+    "monuseg": load_monuseg,
+    "bca": load_bca,
+    "rendered_slides": load_rendered,
+}
 
 
 def load_dataset(name: str, **options: Any) -> Dataset:
@@ -19,8 +27,9 @@ def load_dataset(name: str, **options: Any) -> Dataset:
 
     Parameters
     ----------
-    name : {"scenes", "voc"}
-        See :func:`scalelib.datasets.scenes.render_scenes` and :func:`scalelib.datasets.voc.load_voc`.
+    name : {"scenes", "voc", "monuseg", "bca", "rendered_slides"}
+        See :func:`scalelib.datasets.scenes.render_scenes` and :func:`scalelib.datasets.voc.load_voc`, and those of
+        :mod:`scalelib.datasets.histology`.
     **options
         Options of that function.
 
