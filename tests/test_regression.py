@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from scalelib.errors import DataError
-from scalelib.regression import layerwise_r2, learning_curve
+from scalelib.regression import _targets, layerwise_r2, learning_curve
 from scalelib.solvers import ALPHAS, ESTIMATORS, fit_linear
 from scalelib.spectrum import feature_scale
 from scalelib.splits import train_test_splits
@@ -141,6 +141,23 @@ def test_principal_components_regression_uses_the_number_of_least_leave_one_out_
     assert fit.predict(X)[:, 0] == pytest.approx(expected)
 
 
+def test_principal_components_stop_at_half_the_images_and_say_so():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 30))
+    scores = np.linalg.svd((X - X.mean(axis=0)) / X.std(axis=0), full_matrices=False)[0]
+    fit = fit_linear(X, scores[:, :23].sum(axis=1, keepdims=True), "pcr")
+    assert (fit.dof[0], bool(fit.at_edge[0])) == (20, True)
+
+
+def test_ols_uses_every_direction_that_is_more_than_rounding():
+    rng = np.random.default_rng(0)
+    base, tiny = rng.normal(size=(2, 50))
+    X = np.column_stack([base, base + 1e-6 * tiny, base])  # two directions in three channels
+    fit = fit_linear(X, tiny[:, None], "ols")
+    assert fit.dof[0] == 2
+    assert fit.predict(X)[:, 0] == pytest.approx(tiny, abs=1e-6)
+
+
 def test_no_signal_makes_ridge_predict_the_mean_and_is_no_edge():
     X, _ = problem(60, 5)
     y = np.random.default_rng(5).normal(size=60)
@@ -214,12 +231,14 @@ def test_rounding_noise_on_a_constant_float32_channel_is_no_feature():
     assert not np.isinf(feature_scale(values)[:-1]).any()
 
 
-def test_a_tap_of_constants_predicts_the_mean():
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-12, 7.3], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_tap_of_constants_predicts_the_mean(value, dtype):
     _, y = problem(60, 6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for estimator in ESTIMATORS:
-            row, train, test = one_row(np.full((60, 4), 0.1, np.float32), y, estimator=estimator)
+            row, train, test = one_row(np.full((60, 4), value, dtype), y, estimator=estimator)
             assert row.r2_test == pytest.approx(held_out_r2(y[test], y[train].mean()), abs=1e-9)
             assert row.dof == 0
 
@@ -335,12 +354,14 @@ def test_shuffled_measures_are_not_readable_where_true_ones_are(n, d):
 
 def test_shuffled_measures_are_in_another_order_each_time_but_the_same_for_every_tap():
     y = np.arange(30.0)
-    perfect = y[:, None]
-    table = layerwise_r2({"a": perfect, "b": perfect}, y, estimator="ols", conditions="shuffled")
+    table = layerwise_r2({"a": y[:, None], "b": y[:, None]}, y, estimator="ols", conditions="shuffled")
     values = table.pivot(index="repeat", columns="tap", values="r2_test")
     assert (values.a == values.b).all()
-    assert values.a.nunique() == 10
     assert table.r2_train.max() < 0.5
+    orders = [_targets(y, ("shuffled", "true"), 0, repeat) for repeat in range(3)]
+    assert all((np.sort(columns, axis=0) == y[:, None]).all() for columns in orders)
+    assert all((columns[:, 1] == y).all() for columns in orders)
+    assert len({tuple(columns[:, 0]) for columns in [*orders, orders[0]]} - {tuple(y)}) == 3
 
 
 def test_first_splits_do_not_depend_on_the_number_of_repeats():

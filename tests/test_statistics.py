@@ -318,6 +318,10 @@ def test_groups_stay_whole_and_measures_within_them():
     found = permutation_test({"tap": X}, y, groups=groups, permutations=39, repeats=3)
     assert found.null_mean.item() > 0.9  # group means stay where they are
     assert found.p.item() == 1 / 40
+    vague = y[:, None] + 3 * rng.normal(size=(60, 3))
+    table = layerwise_r2({"tap": vague}, y, groups=groups, repeats=3, conditions="true")
+    same = permutation_test({"tap": vague}, y, groups=groups, permutations=9, repeats=3)
+    assert same.r2_test.item() == pytest.approx(table.r2_test.mean())
     only = groups[:, None] + np.zeros((60, 3))
     assert permutation_test({"tap": only}, y, groups=groups, permutations=39, repeats=3).p.item() > 0.05
 
