@@ -1,25 +1,21 @@
-"""The paper's claims as data, and the status that the results of a profile give each of them.
+"""The paper's claims as data, and the record that keeps their thresholds as they were written down.
 
-Reads ``paper/claims.yaml`` and results folders; what a claim's test means stands in :mod:`scalelib.predicates`.
+Reads ``paper/claims.yaml``; knows no results.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from scalelib.errors import ResultsError, did_you_mean
-from scalelib.predicates import HOLDS, PREDICATES, REFUTED, UNDECIDED, Evidence, Verdict
-from scalelib.provenance import CARD, Results, read_results
+from scalelib.errors import ResultsError
+from scalelib.provenance import digest_bytes
 
-NOT_RUN, PARTLY = "not run", "partly"
-STATUSES = (HOLDS, PARTLY, REFUTED, UNDECIDED, NOT_RUN)
 _KEYS = {"id", "section", "claim", "where", "networks", "test", "paper", "refuted"}
 
 
@@ -35,7 +31,7 @@ class Claim:
     networks : {"imagenet", "random", "none"}
         Which of the networks in the table the test is put to.
     predicate : str
-        A name in :data:`scalelib.predicates.PREDICATES`.
+        A name in :data:`scalelib.judging.PREDICATES`.
     arguments : dict
         Its thresholds and choices.
     paper : dict
@@ -104,105 +100,48 @@ def load_claims(path: str | os.PathLike[str]) -> list[Claim]:
     return claims
 
 
-def judge(claim: Claim, folder: str | os.PathLike[str], *, trained: str = "imagenet") -> pd.DataFrame:
-    """Put a claim's test to every network of one profile's results.
+def threshold_digest(claim: Claim) -> str:
+    """Digest of what decides a claim: its networks, its test and the test's arguments.
 
     Parameters
     ----------
     claim : Claim
-    folder : path-like
-        ``results/<profile>``.
-    trained : str, default="imagenet"
-        Label of the trained weights in the tables.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per network: ``claim, section, network, status, evidence, effect, low, high``; a single row with status
-        ``"not run"`` where the deciding table is not there.
-
-    Raises
-    ------
-    ResultsError
-        If the results differ from their card, or the claim names an unknown test.
-    """
-    results = Path(folder) / claim.notebook
-    if not (results / CARD).is_file():
-        return _rows(claim, {"": Verdict(NOT_RUN, f"{claim.notebook} has not been run with this profile.")})
-    if claim.predicate not in PREDICATES:
-        raise ResultsError(
-            f"judge: no test {claim.predicate!r} for claim {claim.id!r}.\n"
-            f"{did_you_mean(claim.predicate, PREDICATES)} Tests are {', '.join(PREDICATES)}."
-        )
-    checked = read_results(results)
-    table = checked.table(claim.table)
-    others = _other_tables(checked, claim.table)
-    test = PREDICATES[claim.predicate]
-    wanted = table.weights == (trained if claim.networks == "imagenet" else claim.networks)
-    networks = list(dict.fromkeys(table.network[wanted]))
-    if not networks:
-        return _rows(
-            claim, {"": Verdict(NOT_RUN, f"No network with {claim.networks} weights in these results.")}
-        )
-    verdicts = {
-        network: test(
-            Evidence(trained, table[table.network == network], _of_network(others, network)),
-            **claim.arguments,
-        )
-        for network in networks
-    }
-    return _rows(claim, verdicts)
-
-
-def overall(statuses: pd.Series) -> str:
-    """One status for a claim from those of its networks.
-
-    Parameters
-    ----------
-    statuses : pandas.Series of str
-        Per network.
 
     Returns
     -------
     str
-        ``reproduced`` if every network says so; ``partly`` if some do; ``not reproduced`` if none does and
-        one refutes it; else ``inconclusive``; ``not run`` if nothing was run.
-
-    Examples
-    --------
-    >>> overall(pd.Series(["reproduced", "inconclusive"])), overall(pd.Series(["inconclusive", "not reproduced"]))
-    ('partly', 'not reproduced')
+        SHA-256; wording and the place of the table do not change it.
     """
-    found = set(statuses) - {NOT_RUN}
-    if not found:
-        return NOT_RUN
-    if HOLDS in found:
-        return HOLDS if found == {HOLDS} else PARTLY
-    return REFUTED if REFUTED in found else UNDECIDED
+    test = {"networks": claim.networks, "predicate": claim.predicate, "arguments": claim.arguments}
+    return digest_bytes([json.dumps(test, sort_keys=True).encode()])
 
 
-def _other_tables(results: Results, table: str) -> dict[str, pd.DataFrame]:
-    names = [name for name in results.card.data["tables"] if name != table]
-    return {name.split(".")[0]: results.table(name) for name in names}
+def check_thresholds(claims: list[Claim], record: str | os.PathLike[str]) -> None:
+    """Refuse claims whose test is not the one that was written down before the runs.
 
+    Parameters
+    ----------
+    claims : list of Claim
+    record : path-like
+        ``thresholds.sha256``: one line per claim, digest and id.
 
-def _of_network(tables: Mapping[str, pd.DataFrame], network: str) -> dict[str, pd.DataFrame]:
-    return {name: table[table.network == network] for name, table in tables.items() if "network" in table}
-
-
-def _rows(claim: Claim, verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "claim": claim.id,
-                "section": claim.section,
-                "network": network,
-                "status": verdict.status,
-                "evidence": verdict.evidence,
-                "effect": verdict.effect,
-                "low": verdict.low,
-                "high": verdict.high,
-            }
-            for network, verdict in verdicts.items()
-        ]
-    )
+    Raises
+    ------
+    ResultsError
+        If a claim's test changed, or a claim was added or taken away; the message names the claims.
+    """
+    lines = Path(record).read_text(encoding="utf-8").split("\n")
+    written = {name: digest for digest, name in (line.split() for line in lines if line)}
+    now = {claim.id: threshold_digest(claim) for claim in claims}
+    if changed := [name for name in now if name in written and written[name] != now[name]]:
+        raise ResultsError(
+            f"check_thresholds: a claim's test stays as it was written down before the run that decides it.\n"
+            f"Received: another threshold, predicate or choice of networks for {', '.join(changed)}.\n"
+            "Restore paper/claims.yaml from version control."
+        )
+    if moved := sorted(set(now) ^ set(written)):
+        raise ResultsError(
+            f"check_thresholds: every claim has one line in {Path(record).name}.\n"
+            f"Received: a claim or a line alone: {', '.join(moved)}.\n"
+            "A claim is added with its line, before the run that decides it, and never taken away."
+        )

@@ -1,0 +1,46 @@
+"""Synthetic tables in the form of the layer-wise study, and the interval of a mean written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+N_TRAIN, N_TEST = 70, 30
+
+
+def layerwise(
+    taps: Mapping[str, Sequence[float]],
+    *,
+    network: str = "net",
+    weights: str = "imagenet",
+    condition: str = "true",
+    estimator: str = "ridge",
+    measure: str = "sqrt_area_ratio",
+    spread: float = 0.04,
+    seeds: Sequence[int] = (-1,),
+    classes: Sequence[str] = ("bird", "car"),
+) -> pd.DataFrame:
+    """One row per tap, class, seed and repeat; classes differ by ``spread`` about each value given."""
+    offsets = np.linspace(-spread, spread, len(classes)) if len(classes) > 1 else [0.0]
+    rows = [
+        {"tap": tap, "channels": 8, "n_train": N_TRAIN, "n_test": N_TEST, "repeat": repeat, "r2_test": value + offset,
+         "object_class": name, "weights_seed": seed, "network": network, "weights": weights, "condition": condition,
+         "estimator": estimator, "measure": measure}
+        for seed in seeds
+        for name, offset in zip(classes, offsets, strict=True)
+        for tap, values in taps.items()
+        for repeat, value in enumerate(values)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def corrected(values: Sequence[float], share: float = N_TEST / N_TRAIN) -> tuple[float, float, float]:
+    """Mean and 95 % interval with the corrected resampled variance (Nadeau and Bengio 2003)."""
+    j = len(values)
+    mean = sum(values) / j
+    variance = sum((value - mean) ** 2 for value in values) / (j - 1)
+    half = stats.t.ppf(0.975, j - 1) * ((1 / j + share) * variance) ** 0.5
+    return mean, mean - half, mean + half
