@@ -57,13 +57,15 @@ def output_forms(logits: Any, *, exponents: Sequence[float] = EXPONENTS) -> dict
     return {"logits": z, "log p": log_p, **powers}
 
 
-def channel_spread(forms: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def channel_spread(forms: Mapping[str, np.ndarray], *, classes: Any = None) -> pd.DataFrame:
     """How variation is spread over the channels of each form.
 
     Parameters
     ----------
-    forms : mapping of str to ndarray, shape (n_images, classes)
+    forms : mapping of str to ndarray, shape (n_images, channels)
         As from :func:`output_forms`.
+    classes : array_like, shape (n_images,), optional
+        Object classes: each by itself, then the mean over classes. Default: one class.
 
     Returns
     -------
@@ -78,18 +80,21 @@ def channel_spread(forms: Mapping[str, np.ndarray]) -> pd.DataFrame:
     >>> bool(table.spread_decades["p"] > table.spread_decades["logits"])
     True
     """
-    rows = []
-    for form, values in forms.items():
-        deviations = values.std(axis=0)
-        middle, largest = float(np.median(deviations)), float(deviations.max())
-        rows.append(
-            {
-                "form": form,
-                "channels": values.shape[1],
-                "median_sd": middle,
-                "largest_sd": largest,
-                "spread_decades": float(np.log10(largest / middle)) if middle > 0 else np.inf,
-                "effective_rank": effective_rank(values),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_spread(form, values, classes) for form, values in forms.items()])
+
+
+def _spread(form: str, values: np.ndarray, classes: Any) -> dict[str, Any]:
+    labels = np.zeros(len(values), int) if classes is None else np.asarray(classes)
+    own = [values[labels == label] for label in np.unique(labels)]
+    deviations = np.array([part.std(axis=0) for part in own])
+    middle, largest = np.median(deviations, axis=1), deviations.max(axis=1)
+    with np.errstate(divide="ignore"):
+        decades = np.log10(largest / middle)
+    return {
+        "form": form,
+        "channels": values.shape[1],
+        "median_sd": float(middle.mean()),
+        "largest_sd": float(largest.mean()),
+        "spread_decades": float(decades.mean()),
+        "effective_rank": float(np.mean([effective_rank(part) for part in own])),
+    }

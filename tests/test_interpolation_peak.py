@@ -108,6 +108,15 @@ def test_saturated_softmax_hides_from_least_squares_what_its_logarithm_shows():
     assert spread["p"] > spread["log p"]
 
 
+def test_spread_is_that_within_classes():
+    within = np.random.default_rng(1).normal(size=(60, 4)) * [1, 0.1, 0.1, 0.01]
+    classes = np.repeat(["a", "b"], 30)
+    apart = within + 100 * (classes == "b")[:, None]
+    spread = channel_spread({"form": apart}, classes=classes)
+    assert spread.spread_decades.item() == pytest.approx(1, abs=0.15)
+    assert channel_spread({"form": apart}).spread_decades.item() == pytest.approx(0, abs=0.01)
+
+
 @pytest.mark.parametrize("logits", [np.zeros(3), np.full((2, 2), np.inf)], ids=["vector", "infinite"])
 def test_logits_that_are_no_finite_matrix_are_refused(logits):
     with pytest.raises(DataError, match="pre_softmax"):

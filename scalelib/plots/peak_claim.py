@@ -9,10 +9,14 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scalelib.plots.r2_axes import ESTIMATOR_NAMES, ESTIMATOR_STYLE, r2_axis
 from scalelib.plots.style import COLOURS, MARKERS, WIDTH, colour_of
+
+FARTHEST = 1.0
+"""Differences in R² beyond this are drawn at the edge."""
 
 
 def depth_against_rank(peaks: pd.DataFrame) -> Figure:
@@ -46,7 +50,7 @@ def forms_of_output(scores: pd.DataFrame) -> Figure:
     Parameters
     ----------
     scores : pandas.DataFrame
-        Columns ``panel, tap`` (the form), ``estimator, mean, low, high``.
+        Columns ``panel, tap`` (the form), ``estimator, median, low, high``.
 
     Returns
     -------
@@ -62,13 +66,13 @@ def forms_of_output(scores: pd.DataFrame) -> Figure:
         ):
             rows = own[own.estimator == estimator].set_index("tap").reindex(forms)
             x = np.arange(len(forms)) + shift
-            mean = rows["mean"].clip(lower=-1e5)
+            middle = rows["median"].clip(lower=-1e5)
             ax.vlines(x, rows.low.clip(lower=-1e5), rows.high.clip(upper=1), color=colour, lw=1.4)
-            ax.plot(x, mean, color=colour, marker=marker, ls=line, lw=1, label=ESTIMATOR_NAMES[estimator])
-        r2_axis(ax, max(scores["mean"].min(), -1e5))
+            ax.plot(x, middle, color=colour, marker=marker, ls=line, lw=1, label=ESTIMATOR_NAMES[estimator])
+        r2_axis(ax, max(scores["median"].min(), -1e5))
         ax.set_xticks(range(len(forms)), forms, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
         ax.set_title(panel, fontsize=9)
-    axes[0, 0].set_ylabel("held-out R²,\nmean over classes")
+    axes[0, 0].set_ylabel("held-out R²")
     axes[0, 0].legend(fontsize=8, loc="lower left")
     fig.supxlabel("form of the output", fontsize=9)
     return fig
@@ -105,15 +109,8 @@ def contrasts(table: pd.DataFrame, *, object_class: str) -> Figure:
                 ((COLOURS[0], "o", -0.12), (COLOURS[1], "s", 0.12)), start=1
             ):
                 rows = own[(own.network == network) & (own.matching == matching) & (own.half == half)]
-                y = np.array([lines[network].index(name) for name in rows.reference]) + shift
-                for dot in single[single.half == half].itertuples():
-                    ax.plot(dot.mean_difference, lines[network].index(dot.reference) + shift, ".", color="#999999",
-                            ms=4, zorder=0)  # fmt: skip
-                ax.hlines(y, rows.low, rows.high, color=colour, lw=1.4)
-                sure = (rows.p_holm < 0.05).to_numpy()
-                x = rows.mean_difference.to_numpy()
-                ax.plot(x[sure], y[sure], marker, color=colour, ls="")
-                ax.plot(x[~sure], y[~sure], marker, color=colour, mfc="white", ls="")
+                dots = single[single.half == half]
+                _differences(ax, rows, dots, lines[network], colour, marker, shift)
                 tap = rows.tap.iloc[0] if len(rows) else "–"
                 if matching == "own width":
                     ax.plot([], [], marker, color=colour, ls="-", label=f"half {half}: {tap}")
@@ -125,8 +122,31 @@ def contrasts(table: pd.DataFrame, *, object_class: str) -> Figure:
         axes[row, 1].legend(handles, labels, title="chosen tap", title_fontsize=8, fontsize=8,
                             loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
     for ax in axes[-1]:
+        ax.set_xlim(-1.15 * FARTHEST, 1.15 * FARTHEST)
         ax.set_xlabel("difference in held-out R²")
     return fig
+
+
+def _differences(
+    ax: Axes,
+    rows: pd.DataFrame,
+    dots: pd.DataFrame,
+    order: list[str],
+    colour: str,
+    marker: str,
+    shift: float,
+) -> None:
+    """One half's differences; what lies beyond the axis becomes a triangle at its end."""
+    for dot in dots.itertuples():
+        x = np.clip(dot.mean_difference, -1.08 * FARTHEST, 1.08 * FARTHEST)
+        shape = "." if abs(dot.mean_difference) <= FARTHEST else (">" if x > 0 else "<")
+        ax.plot(x, order.index(dot.reference) + shift, shape, color="#999999", ms=4, zorder=0)
+    for row in rows.itertuples():
+        x, y = row.mean_difference, order.index(row.reference) + shift
+        ax.hlines(y, row.low, row.high, color=colour, lw=1.4)
+        shape = marker if abs(x) <= FARTHEST else (">" if x > 0 else "<")
+        filling = colour if row.p_holm < 0.05 else "white"
+        ax.plot(np.clip(x, -1.08 * FARTHEST, 1.08 * FARTHEST), y, shape, color=colour, mfc=filling)
 
 
 def _in_order(rows: pd.DataFrame) -> list[str]:
