@@ -106,6 +106,8 @@ def weights_path(weights: str | os.PathLike[str]) -> Path:
     if not file.is_file():
         known = (*WEIGHTS, "random")
         hint = did_you_mean(str(weights), known) or "A file must exist and hold this network's weights."
+        if weights in WEIGHTS:
+            hint = f"{file.name} is missing from this installation of scalelib: install it again."
         raise WeightsError(
             f"load_control: no weights {str(weights)!r}; there are {', '.join(known)}.\n"
             f"Received: {weights!r}.\n{hint}"
