@@ -90,7 +90,7 @@ def scale_distribution(histogram: pd.DataFrame) -> Figure:
             part.low, part.images, width=part.high - part.low, align="edge", color=COLOURS[0], label="images"
         )
         ax.axvline(part["median"].iloc[0], color=COLOURS[1], ls="--", label="median")
-        ax.set_title(f"{name} (n = {part.images.sum()})", fontsize=9)
+        ax.set_title(f"{name} ({part.images.sum()})", fontsize=8.5)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=8)
     fig.supxlabel("object scale: square root of box area over image area", fontsize=9)
@@ -131,7 +131,12 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
             one = part[part.curve == curve].set_index("tap")
             if one.empty:
                 continue
-            style = CONDITION_STYLE.get(curve, {"color": colours[curve], "marker": MARKERS[i % len(MARKERS)]})
+            own = {
+                "color": colours[curve],
+                "marker": MARKERS[i % len(MARKERS)],
+                "linestyle": "-" if i < len(COLOURS) else "--",
+            }
+            style = CONDITION_STYLE.get(curve, own)
             _curve(ax, one, taps, floor=floor, bands=bands, label=curve, style=style, shift=6 * i)
         ax.axhline(0, color="#555555", lw=0.8)
         ax.set_ylim(floor - 0.08, 1.0)
@@ -140,7 +145,8 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
     for row in axes:
         row[0].set_ylabel("held-out R²")
     handles = _legend(fig)
-    fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 5))
+    columns = max(1, min(len(handles), 90 // (6 + max(map(len, handles)))))
+    fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
     return fig
 
 
@@ -196,7 +202,9 @@ def r2_by_class(summary: pd.DataFrame, *, floor: float = -0.3) -> Figure:
     return r2_by_tap(summary.assign(curve=summary.object_class), floor=floor, bands=False)
 
 
-def paper_figure(ours: pd.DataFrame, paper: pd.DataFrame, labelled: pd.DataFrame) -> Figure:
+def paper_figure(
+    ours: pd.DataFrame, paper: pd.DataFrame, labelled: pd.DataFrame, *, trained: str = "ImageNet weights"
+) -> Figure:
     """The published figure in its own units, exp(R²)/e, by relative depth, with the paper's points.
 
     Parameters
@@ -207,19 +215,25 @@ def paper_figure(ours: pd.DataFrame, paper: pd.DataFrame, labelled: pd.DataFrame
         Columns ``curve, depth, value``: exp of Table A1's mean R², over e, a lower bound of the mean.
     labelled : pandas.DataFrame
         Columns ``curve, depth, value, label``: the figure's labelled points.
+    trained : str, default="ImageNet weights"
+        Our curve that stands beside the paper's ImageNet weights.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    curves = [curve for curve in CONDITION_STYLE if curve in set(ours.curve)]
+    beside = {
+        "ImageNet weights": trained,
+        "random weights": "random weights",
+        "shuffled measures": "shuffled measures",
+    }
     fig, axes = plt.subplots(
-        1, len(curves), figsize=(WIDTH, 3.4), sharey=True, squeeze=False, layout="constrained"
+        1, len(beside), figsize=(WIDTH, 3.4), sharey=True, squeeze=False, layout="constrained"
     )
     networks = colour_of(ours.network.unique())
-    for ax, curve in zip(axes.flat, curves, strict=True):
+    for ax, (curve, mine) in zip(axes.flat, beside.items(), strict=True):
         for i, (network, colour) in enumerate(networks.items()):
-            one = ours[(ours.network == network) & (ours.curve == curve)]
+            one = ours[(ours.network == network) & (ours.curve == mine)]
             if not one.empty:
                 ax.plot(one.depth, one.value, color=colour, marker=MARKERS[i % len(MARKERS)], label=network)
         theirs = paper[paper.curve == curve]
@@ -237,7 +251,8 @@ def paper_figure(ours: pd.DataFrame, paper: pd.DataFrame, labelled: pd.DataFrame
                 ha="right",
                 fontsize=8,
             )
-        ax.set(title=curve, xlabel="relative depth of the tap", xlim=(-0.03, 1.03), ylim=(-0.03, 1.0))
+        title = "trained weights" if curve == "ImageNet weights" else curve
+        ax.set(title=title, xlabel="relative depth of the tap", xlim=(-0.03, 1.03), ylim=(-0.03, 1.0))
     axes[0, 0].set_ylabel("mean of exp(R²)/e, least squares")
     handles = _legend(fig)
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8)
