@@ -198,7 +198,7 @@ def accuracy_by_scale(model: keras.Model, scenes: Dataset, *, bins: int = 5) -> 
     -------
     dict
         ``images``, ``accuracy``, and ``by_scale``: a list of ``scale`` (from, to), ``images``,
-        ``accuracy``.
+        ``accuracy``, without empty ranges.
     """
     named = model.predict(control.preprocess(np.asarray(scenes.images)), batch_size=100, verbose=0).argmax(1)
     right = np.array(CLASSES)[named] == scenes.table.object_class.to_numpy()
@@ -211,6 +211,7 @@ def accuracy_by_scale(model: keras.Model, scenes: Dataset, *, bins: int = 5) -> 
             "accuracy": round(float(right[bin_of == k].mean()), 4),
         }
         for k in range(bins)
+        if (bin_of == k).any()
     ]
     return {"images": len(right), "accuracy": round(float(right.mean()), 4), "by_scale": by_scale}
 

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from scalelib.errors import DataError
-from scalelib.validation import check_activations
+from scalelib.validation import check_activations, check_labels
 
 __all__ = ["variance_explained_by_scale"]
 
 
-def variance_explained_by_scale(acts: Mapping[str, Any], scene: Any, scale: Any) -> pd.DataFrame:
+def variance_explained_by_scale(
+    acts: Mapping[str, Any], scene: Any, scale: Any, *, within: Any = None
+) -> pd.DataFrame:
     r"""Share of each tap's variance that the main effect of scale explains.
 
     Parameters
@@ -25,6 +27,10 @@ def variance_explained_by_scale(acts: Mapping[str, Any], scene: Any, scale: Any)
         Which scene each row shows, such as ``render_paired_scenes(…).table.scene``.
     scale : array_like, shape (n_images,)
         The scale it is shown at. Every scene comes once at every scale, in any order.
+    within : array_like, shape (n_images,), optional
+        Labels, such as the object class. The share is then taken within each label and averaged
+        over labels, which keeps the variance *between* classes out of the total: near its logits a
+        classifier holds little else, so that every other share shrinks there whatever scale does.
 
     Returns
     -------
@@ -36,8 +42,8 @@ def variance_explained_by_scale(acts: Mapping[str, Any], scene: Any, scale: Any)
     Raises
     ------
     DataError
-        If lengths differ, activations are not finite, there are fewer than two scenes or two
-        scales, or a scene is not there exactly once at every scale.
+        If lengths differ, activations are not finite, there are fewer than two scenes (of every
+        label) or two scales, or a scene is not there exactly once at every scale.
 
     Notes
     -----
@@ -55,28 +61,42 @@ def variance_explained_by_scale(acts: Mapping[str, Any], scene: Any, scale: Any)
     >>> variance_explained_by_scale(acts, scene, scale).variance_explained.tolist()
     [0.0, 1.0]
     """
+    operation = "variance_explained_by_scale"
     scene, scale = np.asarray(scene), np.asarray(scale)
-    n_scales = _check_paired(scene, scale)
-    acts = check_activations(acts, len(scene), operation="variance_explained_by_scale")
-    rows = np.lexsort((scene, scale))
-    shares = []
-    for activations in acts.values():
-        by_scale = np.asarray(activations, np.float64)[rows].reshape(n_scales, -1, activations.shape[1])
-        deviations = by_scale - by_scale.mean(axis=(0, 1))
-        total = (deviations**2).sum()
-        explained = (deviations.mean(axis=1) ** 2).sum() * by_scale.shape[1]
-        varies = np.ptp(by_scale, axis=(0, 1)).any()
-        shares.append(float(min(explained / total, 1.0)) if varies else np.nan)
-    channels = [activations.shape[1] for activations in acts.values()]
-    return pd.DataFrame({"tap": list(acts), "channels": channels, "variance_explained": shares})
-
-
-def _check_paired(scene: np.ndarray, scale: np.ndarray) -> int:
     if scene.ndim != 1 or scene.shape != scale.shape:
         raise DataError(
             "variance_explained_by_scale: scene and scale have one entry per image each.\n"
             f"Received: shapes {scene.shape} and {scale.shape}.\nPass two columns of the dataset's table."
         )
+    acts = check_activations(acts, len(scene), operation=operation)
+    labels = check_labels(within, len(scene), name="within", operation=operation)
+    parts = (
+        [np.arange(len(scene))]
+        if labels is None
+        else [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    )
+    shares = np.array([_shares(acts, scene, scale, rows) for rows in parts])
+    channels = [activations.shape[1] for activations in acts.values()]
+    return pd.DataFrame({"tap": list(acts), "channels": channels, "variance_explained": shares.mean(axis=0)})
+
+
+def _shares(
+    acts: Mapping[str, np.ndarray], scene: np.ndarray, scale: np.ndarray, rows: np.ndarray
+) -> list[float]:
+    """The share of every tap over some rows."""
+    n_scales = _check_paired(scene[rows], scale[rows])
+    rows = rows[np.lexsort((scene[rows], scale[rows]))]
+    shares = []
+    for activations in acts.values():
+        by_scale = np.asarray(activations, np.float64)[rows].reshape(n_scales, -1, activations.shape[1])
+        deviations = by_scale - by_scale.mean(axis=(0, 1))
+        explained = (deviations.mean(axis=1) ** 2).sum() * by_scale.shape[1]
+        varies = np.ptp(by_scale, axis=(0, 1)).any()
+        shares.append(float(min(explained / (deviations**2).sum(), 1.0)) if varies else np.nan)
+    return shares
+
+
+def _check_paired(scene: np.ndarray, scale: np.ndarray) -> int:
     counts = pd.crosstab(scene, scale).to_numpy()
     if min(counts.shape, default=0) < 2 or not (counts == 1).all():
         raise DataError(

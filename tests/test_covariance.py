@@ -61,6 +61,25 @@ def test_channels_weigh_by_their_variance():
     assert share(both, scene, scale) == pytest.approx(9 / 10, rel=1e-10)
 
 
+def test_within_classes_the_variance_between_them_does_not_count():
+    scene, scale = paired(12)
+    label = np.where(scene % 3 == 0, "a", "b")
+    a, b = np.random.default_rng(6).standard_normal(12)[scene], np.sqrt(scale)
+    features = (a + b + 100 * (label == "a"))[:, None]
+    table = variance_explained_by_scale({"tap": features}, scene, scale, within=label)
+    expected = [b.var() / (a[label == k].var() + b.var()) for k in "ab"]
+    assert table.variance_explained.item() == pytest.approx(np.mean(expected), rel=1e-9)
+    assert share(features, scene, scale) < 0.01
+
+
+def test_within_classes_an_opposite_effect_in_each_counts_in_full():
+    scene, scale = paired(8)
+    label = scene % 2
+    features = (np.where(label == 0, 1.0, -1.0) * (scale - SCALES.mean()))[:, None]
+    table = variance_explained_by_scale({"tap": features}, scene, scale, within=label)
+    assert table.variance_explained.item() == pytest.approx(1, abs=1e-12)
+
+
 def test_order_of_rows_is_free_and_labels_may_be_words():
     scene, scale = paired(15)
     features = np.random.default_rng(3).standard_normal((len(scene), 4)) + scale[:, None]
@@ -97,5 +116,7 @@ def test_incomplete_pairs_are_refused():
         variance_explained_by_scale({"tap": features}, scene, np.full(len(scene), 0.5))
     with pytest.raises(DataError, match="one entry per image"):
         variance_explained_by_scale({"tap": features}, scene, scale[1:])
+    with pytest.raises(DataError, match="exactly once at every scale"):
+        variance_explained_by_scale({"tap": features}, scene, scale, within=scene == 0)  # one scene alone
     with pytest.raises(DataError, match="finite"):
         variance_explained_by_scale({"tap": np.full((len(scene), 1), np.nan)}, scene, scale)
