@@ -11,7 +11,7 @@ import pandas as pd
 from scalelib.claims import Claim
 from scalelib.judging import overall
 from scalelib.ledger import REAL, Ledger, headline
-from scalelib.scoreboard_plot import Mark, interval_svg
+from scalelib.scoreboard_plot import Mark, interval_svg, small_svg
 from scalelib.verdicts import NOT_RUN, STATUSES
 
 Link = Callable[[str, str], str | None]
@@ -130,13 +130,14 @@ def _item(ledger: Ledger, claim: Claim, real: str, control: str, link: Link) -> 
     ]
     quantities = [row.quantity for row in tested.itertuples() if row.quantity]
     thresholds = [row.threshold for row in tested.itertuples() if math.isfinite(row.threshold)]
+    threshold = thresholds[0] if thresholds else math.nan
     plot = interval_svg(
-        marks, quantity=quantities[0] if quantities else "", threshold=thresholds[0] if thresholds else math.nan
+        marks, quantity=quantities[0] if quantities else "", threshold=threshold
     )  # fmt: skip
     also = "" if claim.networks == "none" else f'<span class="also">control: {badge(control)}</span>'
     return (
         f'<li data-real="{real}" data-control="{control}" data-section="{claim.section}"><details id="claim-{claim.id}"><summary>'
-        f'{badge(real)} <span class="words">{html.escape(claim.claim)}</span> <span class="where">§ {claim.section}</span> {also}</summary>'
+        f'{badge(real)} <span class="words">{html.escape(claim.claim)}</span> <span class="where">§ {claim.section}</span> {also}{small_svg(marks, threshold=threshold)}</summary>'
         f'<div class="evidence">{plot}<ul>{networks}</ul>{_needs(rows)}{_test(claim)}{_pages(claim, rows, link)}</div></details></li>'
     )
 
