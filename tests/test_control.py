@@ -1,0 +1,279 @@
+"""The control network: its taps, its shipped weights against the model card, and how it is trained."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeCV
+
+import scalelib.control_training as training
+from scalelib import control
+from scalelib.backend import keras
+from scalelib.control import INPUT_SIZE, TAPS, WEIGHTS, load_control, preprocess, weights_path
+from scalelib.control_training import TRAINED_SCALES, Settings, accuracy_by_scale, train
+from scalelib.covariance import variance_explained_by_scale
+from scalelib.datasets.scenes import CLASSES, SCALES, render_paired_scenes, render_scenes
+from scalelib.errors import DataError, WeightsError
+from scalelib.provenance import digest_file
+from scalelib.train_control import CARD, main
+
+ASSETS = Path(control.__file__).parent / "assets"
+
+
+@pytest.fixture(scope="module")
+def card():
+    return json.loads((ASSETS / CARD).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Scenes that neither training nor the card's own measurement has seen."""
+    return render_scenes(2000, random_state=31_337)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {name: load_control(name) for name in (*WEIGHTS, "random")}
+
+
+def read_taps(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = [model.get_layer(layer).output for layer in TAPS.values()]
+    pooled = [keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x for x in outputs]
+    features = keras.Model(model.input, pooled).predict(preprocess(images), batch_size=100, verbose=0)
+    return dict(zip(TAPS, features, strict=True))
+
+
+# Architecture
+
+
+def test_it_is_small_and_functional_and_knows_no_dataset():
+    model = load_control("random")
+    assert model.count_params() < 400_000
+    assert model.input_shape == (None, *INPUT_SIZE, 3)
+    assert model.output_shape == (None, len(CLASSES))
+    imports = [
+        node for node in ast.walk(ast.parse(Path(control.__file__).read_text())) if hasattr(node, "names")
+    ]
+    names = [getattr(node, "module", "") or "" for node in imports] + [
+        a.name for n in imports for a in n.names
+    ]
+    assert not [name for name in names if "datasets" in name]
+
+
+def test_taps_run_from_input_to_output_and_end_in_logits_and_probabilities(networks, fresh):
+    model = networks["all_scales"]
+    order = [layer.name for layer in model.layers]
+    positions = [order.index(layer) for layer in TAPS.values()]
+    assert positions == sorted(positions)
+    assert next(iter(TAPS)) == "conv1"
+    assert list(TAPS)[-2:] == ["pre_softmax", "softmax"]
+    taps = read_taps(model, fresh.images[:20])
+    assert all((taps[tap] >= 0).all() for tap in TAPS if tap.startswith("conv"))
+    assert (taps["pre_softmax"] < 0).any()
+    e = np.exp(taps["pre_softmax"] - taps["pre_softmax"].max(axis=1, keepdims=True))
+    np.testing.assert_allclose(taps["softmax"], e / e.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_random_weights_come_from_their_seed_alone():
+    first = load_control("random", weights_seed=1).get_weights()
+    np.random.default_rng().uniform()
+    again, other = (load_control("random", weights_seed=seed).get_weights() for seed in (1, 2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    kernels = [k for k, w in enumerate(first) if w.ndim > 1]
+    assert not any((first[k] == other[k]).all() for k in kernels)
+    assert not any(np.array_equal(first[a], first[b]) for a in kernels for b in kernels if a < b)
+
+
+def test_preprocessing_maps_bytes_to_minus_one_to_one_and_leaves_them_alone():
+    images = np.array([0, 51, 255], np.uint8).reshape(1, 1, 1, 3)
+    np.testing.assert_allclose(preprocess(images).ravel(), [-1, -0.6, 1], atol=1e-6)
+    assert images.ravel().tolist() == [0, 51, 255]
+    assert preprocess(images.astype(np.float64)).dtype == np.float32
+
+
+# What ships
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_shipped_weights_are_those_on_the_card(card, name):
+    entry, file = card["networks"][name], weights_path(name)
+    assert file.name == entry["file"]
+    assert digest_file(file) == entry["sha256"]
+    assert file.stat().st_size == entry["bytes"] < 2_000_000
+    assert card["classes"] == list(CLASSES)
+    assert card["parameters"] == load_control("random").count_params()
+    assert entry["scales"] == list(TRAINED_SCALES[name])
+    assert entry["settings"]["seed"] is not None
+    assert entry["environment"]["packages"]["keras"]
+
+
+def test_the_twins_differ_in_the_scales_of_their_training_scenes_alone(card):
+    a, b = (card["networks"][name] for name in WEIGHTS)
+    assert a["settings"] == b["settings"]
+    assert a["training_scenes"]["random_state"] == b["training_scenes"]["random_state"]
+    assert a["held_out"]["digest"] == b["held_out"]["digest"]
+    assert a["scales"] == list(SCALES)
+    low, high = b["scales"]
+    assert SCALES[0] < low < high < SCALES[1]
+    assert SCALES[1] / SCALES[0] >= 4
+
+
+def test_the_card_was_measured_on_scenes_apart_from_the_training_ones(card):
+    for entry in card["networks"].values():
+        assert entry["held_out"]["random_state"] != entry["training_scenes"]["random_state"]
+        assert entry["held_out"]["digest"] != entry["training_scenes"]["digest"]
+
+
+def test_the_all_scales_network_names_objects_at_every_scale(card, networks, fresh):
+    found = accuracy_by_scale(networks["all_scales"], fresh)
+    stated = card["networks"]["all_scales"]["held_out"]
+    assert min(found["accuracy"], stated["accuracy"]) >= 0.90
+    for here, there in zip(found["by_scale"], stated["by_scale"], strict=True):
+        assert min(here["accuracy"], there["accuracy"]) >= 0.75
+        p = there["accuracy"]
+        assert abs(here["accuracy"] - p) < 4 * np.sqrt(p * (1 - p) / here["images"]) + 0.01
+
+
+def test_the_twin_names_objects_at_its_own_scale_and_not_at_others(networks):
+    own = render_scenes(500, scales=TRAINED_SCALES["one_scale"], random_state=31_338)
+    small = render_scenes(500, scales=(0.2, 0.25), random_state=31_338)
+    own_accuracy = accuracy_by_scale(networks["one_scale"], own, bins=1)["accuracy"]
+    assert own_accuracy >= 0.90
+    assert accuracy_by_scale(networks["one_scale"], small, bins=1)["accuracy"] < own_accuracy - 0.3
+
+
+def test_accuracy_by_scale_counts_every_scene_once_and_agrees_with_the_mean(networks, fresh):
+    found = accuracy_by_scale(networks["all_scales"], fresh, bins=4)
+    counts = np.array([part["images"] for part in found["by_scale"]])
+    parts = np.array([part["accuracy"] for part in found["by_scale"]])
+    assert counts.sum() == len(fresh.images) == found["images"]
+    assert (counts * parts).sum() / counts.sum() == pytest.approx(found["accuracy"], abs=2e-4)
+    named = networks["all_scales"].predict(preprocess(fresh.images[:50]), verbose=0).argmax(axis=1)
+    right = np.array([CLASSES[k] for k in named]) == fresh.table.object_class[:50]
+    assert accuracy_by_scale(networks["all_scales"], fresh.select(np.arange(50)), bins=1)[
+        "accuracy"
+    ] == pytest.approx(right.mean(), abs=1e-3)
+
+
+# What training does to scale
+
+
+def test_training_at_all_scales_takes_scale_out_of_the_last_layers(networks):
+    """The causal contrast: same scenes, object scale alone changed, same recipe of training."""
+    pairs = render_paired_scenes(100, random_state=31_339)
+    table, last = pairs.table, [list(TAPS)[-3], "pre_softmax"]
+    acts = {name: read_taps(model, pairs.images) for name, model in networks.items()}
+
+    def shares(name, rows, scene, **options):
+        taps = {tap: acts[name][tap][rows] for tap in last}
+        found = variance_explained_by_scale(taps, scene, table.scale.to_numpy()[rows], **options)
+        return found.variance_explained.to_numpy()
+
+    everything, scene = np.arange(len(table)), table.scene.to_numpy()
+    within = [shares(name, everything, scene, within=table.object_class) for name in WEIGHTS]
+    assert (within[1] > within[0] + 0.3).all()
+
+    # over all classes together the shares are small; the difference is many bootstrap deviations
+    rng, n_scales = np.random.default_rng(0), table.scale.nunique()
+    differences = []
+    for _ in range(50):
+        drawn = rng.integers(0, 100, size=100)
+        rows = (drawn[:, None] * n_scales + np.arange(n_scales)).ravel()
+        labels = np.repeat(np.arange(100), n_scales)
+        differences.append(shares("one_scale", rows, labels) - shares("all_scales", rows, labels))
+    assert (np.mean(differences, axis=0) > 5 * np.std(differences, axis=0)).all()
+
+
+def test_training_makes_scale_readable_where_random_weights_do_not(networks, fresh):
+    scale = fresh.table.sqrt_area_ratio.to_numpy()
+    train_rows, test_rows = np.arange(1400), np.arange(1400, 2000)
+    best = {}
+    for name in ("all_scales", "random"):
+        r2 = []
+        for tap, x in read_taps(networks[name], fresh.images).items():
+            if tap.startswith("conv"):
+                mean, deviation = x[train_rows].mean(axis=0), x[train_rows].std(axis=0) + 1e-9
+                ridge = RidgeCV(np.logspace(-3, 6, 19)).fit(
+                    (x[train_rows] - mean) / deviation, scale[train_rows]
+                )
+                r2.append(ridge.score((x[test_rows] - mean) / deviation, scale[test_rows]))
+        best[name] = max(r2)
+    assert best["random"] <= 0.2
+    assert best["all_scales"] > best["random"] + 0.2
+
+
+# Refusals
+
+
+def test_unknown_weights_name_what_there_is(tmp_path):
+    with pytest.raises(WeightsError, match="'all_scales'"):
+        load_control("al_scales")
+    with pytest.raises(WeightsError, match="no weights"):
+        load_control(tmp_path / "nowhere.weights.h5")
+
+
+def test_a_truncated_weight_file_is_refused(tmp_path):
+    cut = tmp_path / "cut.weights.h5"
+    cut.write_bytes(weights_path("one_scale").read_bytes()[:100_000])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_control(cut)
+
+
+def test_unknown_networks_and_too_few_images_are_refused(tmp_path):
+    with pytest.raises(DataError, match="all_scales"):
+        train("no_scale", folder=tmp_path)
+    with pytest.raises(DataError, match="at least one batch"):
+        train("one_scale", settings=Settings(images=8), folder=tmp_path)
+    assert main(["--again", str(tmp_path / "none.json"), "--folder", str(tmp_path)]) == 2
+
+
+# Training
+
+
+@pytest.mark.slow
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    settings = Settings(seed=3, images=96, epochs=3, warmup=2)
+    whole = train("one_scale", settings=settings, folder=tmp_path / "whole", held_out=50)
+
+    original = training._save
+
+    def stop_after_two(path, save, *, suffix):
+        original(path, save, suffix=suffix)
+        stop_after_two.left -= 1
+        if not stop_after_two.left:
+            raise KeyboardInterrupt
+
+    stop_after_two.left = 2
+    monkeypatch.setattr(training, "_save", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        train("one_scale", settings=settings, folder=tmp_path / "parts", held_out=50)
+    assert not (tmp_path / "parts" / whole["file"]).exists()
+    monkeypatch.setattr(training, "_save", original)
+    resumed = train("one_scale", settings=settings, folder=tmp_path / "parts", held_out=50)
+
+    first, second = (
+        load_control(tmp_path / part / whole["file"]).get_weights() for part in ("whole", "parts")
+    )
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert resumed["held_out"]["accuracy"] == pytest.approx(whole["held_out"]["accuracy"], abs=0.03)
+    assert (whole["seconds"], resumed["seconds"]) == (pytest.approx(whole["seconds"]), None)
+    assert [file.name for file in (tmp_path / "parts").iterdir()] == [whole["file"]]
+
+
+@pytest.mark.slow
+def test_the_command_writes_weights_and_card_and_can_repeat_itself(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training.train, "__kwdefaults__", training.train.__kwdefaults__ | {"held_out": 50})
+    options = ["--network", "all_scales", "--images", "64", "--epochs", "1", "--seed", "5"]
+    assert main([*options, "--folder", str(tmp_path)]) == 0
+    card = json.loads((tmp_path / CARD).read_text())
+    assert card["networks"]["all_scales"]["sha256"] == digest_file(tmp_path / "control_all_scales.weights.h5")
+    again = ["--network", "all_scales", "--again", str(tmp_path / CARD), "--folder", str(tmp_path / "again")]
+    assert main(again) == 0
+    repeats = json.loads((tmp_path / CARD).read_text())["networks"]["all_scales"]["repeats"]
+    assert len(repeats) == 1
+    assert f"{0:.2%} from the card's" in capsys.readouterr().out
