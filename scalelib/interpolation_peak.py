@@ -25,85 +25,12 @@ DEPTH = 1.0
 """How far R² must fall below both sides; small samples alone dip a little."""
 
 
-def gaussian_problem(
-    n: int, d: int, *, noise: float = 1.0, decay: float = 0.0, random_state: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian features of which a known linear function, of variance 1, is seen through noise.
-
-    Parameters
-    ----------
-    n, d : int
-        Number of rows and of features.
-    noise : float, default=1.0
-        Standard deviation of what the features do not tell.
-    decay : float, default=0.0
-        Feature j has the standard deviation j^-decay: 0 uses all directions alike, more lowers the
-        effective rank at the same width.
-    random_state : int, default=0
-        Seed.
-
-    Returns
-    -------
-    features : ndarray of float64, shape (n, d)
-    measure : ndarray of float64, shape (n,)
-
-    Examples
-    --------
-    >>> X, y = gaussian_problem(500, 3, noise=0.0)
-    >>> X.shape, bool(0.8 < y.var() < 1.2)
-    ((500, 3), True)
-    """
-    rng = np.random.default_rng(random_state)
-    features = rng.normal(size=(n, d))
-    direction = rng.normal(size=d)
-    measure = features @ direction / np.linalg.norm(direction) + noise * rng.normal(size=n)
-    return features * np.arange(1, d + 1) ** -float(decay), measure
-
-
-def expected_ols_r2(n_train: Any, d: int, *, noise: float = 1.0) -> np.ndarray:
-    r"""What least squares scores on new rows of :func:`gaussian_problem` without decay.
-
-    Parameters
-    ----------
-    n_train : array_like of int
-        Training rows.
-    d : int
-        Features.
-    noise : float, default=1.0
-        As in :func:`gaussian_problem`.
-
-    Returns
-    -------
-    ndarray of float64
-        1 − (expected squared error) / (variance of the measure); minus infinity within one row of
-        the peak, where the expectation does not exist.
-
-    Notes
-    -----
-    Hastie et al. 2022, "Surprises in high-dimensional ridgeless least squares interpolation", for
-    isotropic Gaussian features, with m = n − 1 for the intercept: the error is
-    :math:`\sigma^2 (1 + d/(m-d-1))` for m > d + 1 and
-    :math:`\sigma^2 (1 + m/(d-m-1)) + 1 - m/d` for m < d − 1, times 1 + 1/n.
-
-    Examples
-    --------
-    >>> expected_ols_r2([10, 101, 10_000], 100, noise=1.0).round(2).tolist()
-    [-0.11, -inf, 0.49]
-    """
-    n = np.asarray(n_train, float)
-    m, variance = n - 1, noise**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tall = variance * (1 + d / (m - d - 1))
-        wide = variance * (1 + m / (d - m - 1)) + 1 - m / d
-    error = np.where(m > d + 1, tall, np.where(m < d - 1, wide, np.inf)) * (1 + 1 / n)
-    return 1 - error / (1 + variance)
-
-
 def peak_sweep(
     acts: Mapping[str, Any],
     measures: Any,
     *,
     ratios: Sequence[float] = RATIOS,
+    sizes: Sequence[int] | None = None,
     estimators: str | Sequence[str] = ("ols", "ridge"),
     repeats: int = 10,
     test_size: float = 0.3,
@@ -118,8 +45,10 @@ def peak_sweep(
     measures : array_like, shape (n_images,)
         One concept measure per image.
     ratios : sequence of float
-        Training images per dimension that are wanted; those that the data cannot give are left out,
-        and the largest training set that they can give is added.
+        Training images per dimension that are wanted.
+    sizes : sequence of int, optional
+        Numbers of training images, the same for all taps, instead of `ratios`. Either way, those that
+        the data cannot give are left out, and the largest training set that they can give is added.
     estimators, repeats, test_size, random_state
         As for :func:`scalelib.learning.learning_curve`.
 
@@ -137,6 +66,7 @@ def peak_sweep(
 
     Examples
     --------
+    >>> from scalelib.known_problem import gaussian_problem
     >>> X, y = gaussian_problem(300, 40)
     >>> sweep = peak_sweep({"tap": X}, y, ratios=[0.5, 1, 3], repeats=3)
     >>> sorted(sweep.n_train.unique().tolist())
@@ -154,12 +84,12 @@ def peak_sweep(
             used = effective_rank(X)
         if rank == 0:
             raise DataError(f"peak_sweep: tap {tap!r} is constant over all images.\nReceived: rank 0.")
-        wanted = {round(ratio * rank) for ratio in ratios}
-        sizes = sorted({size for size in wanted if min(FEWEST, most) <= size <= most} | {most})
+        wanted = {round(ratio * rank) for ratio in ratios} if sizes is None else set(sizes)
+        possible = sorted({size for size in wanted if min(FEWEST, most) <= size <= most} | {most})
         curve = learning_curve(
             {tap: X},
             y,
-            train_sizes=sizes,
+            train_sizes=possible,
             estimators=estimators,
             repeats=repeats,
             test_size=test_size,
@@ -230,6 +160,7 @@ def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.Data
 
     Examples
     --------
+    >>> from scalelib.known_problem import gaussian_problem
     >>> X, y = gaussian_problem(400, 40)
     >>> peak = locate_peak(peak_sweep({"tap": X}, y, repeats=5))
     >>> peak[["trough_ratio", "peaked"]].round(1).to_numpy().tolist()
@@ -259,3 +190,34 @@ def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.Data
             }
         )
     return pd.DataFrame(rows)
+
+
+def nearest_size(curves: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
+    """At which number of training images the medians of several taps come nearest to printed values.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Columns ``tap``, ``n_train``, ``median``; the taps at the same sizes.
+    printed : pandas.DataFrame
+        Columns ``tap``, ``r2_test``; taps without a printed value are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per size: ``n_train``, the median of each tap, and ``distance``: mean over taps of the
+        absolute difference in log10(1 − R²), the error relative to that of the mean. Nearest first;
+        empty if nothing is printed.
+
+    Examples
+    --------
+    >>> curves = pd.DataFrame({"tap": ["a", "a"], "n_train": [10, 20], "median": [-9.0, -99.0]})
+    >>> nearest_size(curves, pd.DataFrame({"tap": ["a"], "r2_test": [-80.0]})).n_train.iloc[0].item()
+    20
+    """
+    values = printed.set_index("tap")["r2_test"]
+    known = curves[curves.tap.isin(values.index)]
+    wide = known.pivot(index="n_train", columns="tap", values="median").dropna()
+    apart = np.log10(1 - wide) - np.log10(1 - values[wide.columns])
+    result = wide.assign(distance=apart.abs().mean(axis=1))
+    return result.sort_values("distance").rename_axis(columns=None).reset_index()

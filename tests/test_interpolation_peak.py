@@ -8,7 +8,8 @@ import pytest
 
 from scalelib.central_peak import ALL_CLASSES, central_peak
 from scalelib.errors import DataError
-from scalelib.interpolation_peak import expected_ols_r2, gaussian_problem, locate_peak, peak_sweep
+from scalelib.interpolation_peak import locate_peak, nearest_size, peak_sweep
+from scalelib.known_problem import expected_ols_r2, gaussian_problem
 from scalelib.output_forms import channel_spread, output_forms
 from scalelib.projection import random_projection
 from scalelib.regression import layerwise_r2
@@ -81,6 +82,21 @@ def test_expected_score_agrees_with_simulation(n_train):
         error = y[test] - y[train].mean() - (X[test] - X[train].mean(axis=0)) @ beta
         scores.append(1 - (error**2).mean() / (1 + noise**2))
     assert np.mean(scores) == pytest.approx(float(expected_ols_r2(n_train, d, noise=noise)), abs=0.12)
+
+
+def test_nearest_size_finds_the_size_that_a_table_was_made_with():
+    sizes = [30, 45, 60, 80]
+    X, y = gaussian_problem(400, 60, random_state=5)
+    acts = {"narrow": X[:, :40], "wide": X}
+    sweep = peak_sweep(acts, y, sizes=sizes, estimators="ols", repeats=9)
+    medians = sweep.groupby(["tap", "n_train"]).r2_test.median().rename("median").reset_index()
+    assert sorted(medians.n_train.unique()) == [*sizes, 280]
+    for size in sizes:
+        printed = medians[medians.n_train == size].rename(columns={"median": "r2_test"})
+        found = nearest_size(medians, printed[["tap", "r2_test"]])
+        assert found.n_train.iloc[0] == size
+        assert found.distance.iloc[0] == pytest.approx(0)
+    assert nearest_size(medians, pd.DataFrame({"tap": [], "r2_test": []})).empty
 
 
 def test_constant_tap_is_refused_by_name():

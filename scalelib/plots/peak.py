@@ -13,6 +13,7 @@ from scalelib.plots.r2_axes import (
     depth_lines,
     r2_axis,
     ratio_axis,
+    row_label,
     size_axis,
 )
 from scalelib.plots.style import MARKERS, WIDTH, colour_of
@@ -76,8 +77,9 @@ def sweep(curves: pd.DataFrame) -> Figure:
             depth_lines(ax, own, x="ratio", y="median")
             ratio_axis(ax, label=row == len(panels) - 1)
             r2_axis(ax, lowest)
-            ax.set_title(f"{panel}: {ESTIMATOR_NAMES[estimator]}", fontsize=9)
-        axes[row, 0].set_ylabel("held-out R² (median)")
+            if row == 0:
+                ax.set_title(ESTIMATOR_NAMES[estimator])
+        axes[row, 0].set_ylabel(f"{row_label(panel)}\n\nheld-out R² (median)", fontsize=8.5)
     depth_bar(fig, axes)
     return fig
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scalelib.plots.r2_axes import ESTIMATOR_NAMES, ESTIMATOR_STYLE, r2_axis
+from scalelib.plots.r2_axes import ESTIMATOR_NAMES, ESTIMATOR_STYLE, r2_axis, row_label
 from scalelib.plots.style import COLOURS, MARKERS, WIDTH, colour_of
 
 FARTHEST = 1.0
@@ -71,7 +71,7 @@ def forms_of_output(scores: pd.DataFrame) -> Figure:
             ax.plot(x, middle, color=colour, marker=marker, ls=line, lw=1, label=ESTIMATOR_NAMES[estimator])
         r2_axis(ax, max(scores["median"].min(), -1e5))
         ax.set_xticks(range(len(forms)), forms, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-        ax.set_title(panel, fontsize=9)
+        ax.set_title(row_label(panel), fontsize=9)
     axes[0, 0].set_ylabel("held-out R²")
     axes[0, 0].legend(fontsize=8, loc="lower left")
     fig.supxlabel("form of the output", fontsize=9)
@@ -116,7 +116,9 @@ def contrasts(table: pd.DataFrame, *, object_class: str) -> Figure:
                     ax.plot([], [], marker, color=colour, ls="-", label=f"half {half}: {tap}")
             ax.set_yticks(range(len(lines[network])), [f"less {name}" for name in lines[network]], fontsize=8)
             ax.set_ylim(len(lines[network]) - 0.5, -0.5)
-            ax.set_title(f"{network}: {matching}", fontsize=9)
+            if row == 0:
+                ax.set_title(matching)
+        axes[row, 0].set_ylabel(row_label(network), fontsize=8.5)
         axes[row, 1].tick_params(labelleft=False)
         handles, labels = axes[row, 0].get_legend_handles_labels()
         axes[row, 1].legend(handles, labels, title="chosen tap", title_fontsize=8, fontsize=8,

@@ -47,8 +47,13 @@ def ratio_axis(
 def size_axis(ax: Axes) -> None:
     """Number of training images."""
     ax.set_xscale("log")
-    _plain_ticks(ax, (10, 20, 50, 100, 200, 500, 1000))
+    _plain_ticks(ax, (10, 30, 100, 300, 1000))
     ax.set_xlabel("training images, n")
+
+
+def row_label(panel: str) -> str:
+    """A panel's name, network and weights under one another, for the label of a row."""
+    return panel.replace(", ", ",\n", 1)
 
 
 def _plain_ticks(ax: Axes, ticks: Sequence[float]) -> None:
@@ -61,7 +66,7 @@ def r2_axis(ax: Axes, lowest: float) -> None:
     """Linear between −1 and 1, logarithmic below."""
     ax.set_yscale("symlog", linthresh=1, linscale=1.2)
     floor = 3.0 * min(float(lowest), -1.0)
-    ticks = [tick for tick in R2_TICKS if tick >= floor]
+    ticks = [tick for tick in (*R2_TICKS, *((-3,) if floor > -30 else ())) if tick >= floor]
     ax.set_ylim(floor, 1.15)
     ax.set_yticks(ticks, [f"{tick:,}".replace("-", "−") for tick in ticks])
     ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
