@@ -106,12 +106,16 @@ def _store(executed: Path, source: Path) -> None:
     ran = nbformat.read(executed, as_version=4)
     kept = nbformat.read(source, as_version=4)
     cells = [cell for cell in ran.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    count = 0
     for mine, theirs in zip(kept.cells, cells, strict=True):
-        if mine.cell_type == "code":
-            mine.outputs, mine.execution_count = theirs.outputs, None
-            for output in mine.outputs:
-                if "execution_count" in output:
-                    output["execution_count"] = None
+        if mine.cell_type != "code":
+            continue
+        # Counted anew, without the cell that papermill injects; nbval skips no cell that has a count.
+        count += 1
+        mine.outputs, mine.execution_count = theirs.outputs, count
+        for output in mine.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = count
     source.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
