@@ -35,7 +35,7 @@ def noise_gallery(images: Sequence[np.ndarray], titles: Sequence[str], lengths: 
     matplotlib.figure.Figure
     """
     fig = plt.figure(figsize=(WIDTH, 2.9))
-    pictures, chart = np.ravel(fig.subfigures(1, 2, width_ratios=(5, 3)))
+    pictures, chart = np.asarray(fig.subfigures(1, 2, width_ratios=(5, 3)), dtype=object)
     largest = max(len(image) for image in images)
     columns = -(-len(images) // 2)
     for ax, image, title in zip(pictures.subplots(2, columns).flat, images, titles, strict=True):
