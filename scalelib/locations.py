@@ -29,7 +29,9 @@ def data_root(path: str | os.PathLike[str] | None = None) -> Path:
     >>> data_root("data").as_posix()
     'data'
     """
-    return Path(path or os.environ.get("SCALELIB_DATA") or platformdirs.user_cache_dir("scalelib")).expanduser()
+    return Path(
+        path or os.environ.get("SCALELIB_DATA") or platformdirs.user_cache_dir("scalelib")
+    ).expanduser()
 
 
 def keras_home() -> Path:
