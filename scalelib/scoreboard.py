@@ -136,9 +136,9 @@ def _item(ledger: Ledger, claim: Claim, real: str, control: str, link: Link) -> 
     )  # fmt: skip
     also = "" if claim.networks == "none" else f'<span class="also">control: {badge(control)}</span>'
     return (
-        f'<li data-real="{real}" data-control="{control}" data-section="{claim.section}"><details id="claim-{claim.id}"><summary>'
-        f'{badge(real)} <span class="words">{html.escape(claim.claim)}</span> <span class="where">§ {claim.section}</span> {also}{small_svg(marks, threshold=threshold)}</summary>'
-        f'<div class="evidence">{plot}<ul>{networks}</ul>{_needs(rows)}{_test(claim)}{_pages(claim, rows, link)}</div></details></li>'
+        f'<li data-real="{real}" data-control="{control}" data-section="{claim.section}"><details id="claim-{claim.id}"><summary><span class="line">'
+        f'{badge(real)} <span class="words">{html.escape(claim.claim)}</span> <span class="where">§ {claim.section}</span> {also}</span>{small_svg(marks, threshold=threshold)}</summary>'
+        f'<div class="evidence">{plot}<ul>{networks}</ul>{_needs(claim, rows)}{_test(claim)}{_pages(claim, rows, link)}</div></details></li>'
     )
 
 
@@ -153,9 +153,9 @@ def _short(row: object) -> str:
     return network if profile in REAL else f"{network}, rendered"
 
 
-def _needs(rows: pd.DataFrame) -> str:
+def _needs(claim: Claim, rows: pd.DataFrame) -> str:
     missing = rows[(rows.status == NOT_RUN) & (rows.network == "") & rows.profile.isin(REAL)]
-    if missing.empty or (missing.profile.nunique() < len(REAL) and rows.network.eq("").all()):
+    if missing.empty or (claim.networks == "none" and (rows.status != NOT_RUN).any()):
         return ""
     commands = " or ".join(f"<code>make reproduce PROFILE={profile}</code>" for profile in missing.profile)
     if missing.profile.nunique() < len(REAL):
@@ -166,12 +166,16 @@ def _needs(rows: pd.DataFrame) -> str:
 
 
 def _test(claim: Claim) -> str:
-    arguments = ", ".join(f"{key} = {_plain(value)}" for key, value in claim.arguments.items())
+    arguments = ", ".join(f"{key} = {_listed(value)}" for key, value in claim.arguments.items())
     paper = "; ".join(f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in claim.paper.items())
     return (
         f"<p>Test: <code>{claim.predicate}</code>{html.escape(f' ({arguments})') if arguments else ''}. "
         f"Against it would be: {html.escape(claim.refuted)} In the paper: {html.escape(paper)}.</p>"
     )
+
+
+def _listed(value: object) -> str:
+    return f"[{_plain(value)}]" if isinstance(value, list) else str(value)
 
 
 def _plain(value: object) -> str:
