@@ -1,9 +1,9 @@
-"""Figures of the early features (appendix A.3). Draws arrays and tables; computes no result."""
+"""Figures of what early layers prefer (appendix A.3). Draws tables; computes no result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,32 +17,6 @@ from scalelib.plots.style import COLOURS, WIDTH
 TRAINED_STYLES = ((COLOURS[0], "o", "-"), (COLOURS[2], "^", "-."))
 RANDOM_STYLE = (COLOURS[5], "s", "--")
 VALUE_NAMES = {"weight": "weight in the RCV", "correlation": "channel alone"}
-
-
-def kernel_sheet(kernels: Mapping[str, np.ndarray]) -> Figure:
-    """First-layer kernels as they act on RGB pixels, each on its own scale.
-
-    Parameters
-    ----------
-    kernels : mapping of str to ndarray, shape (channels, height, width, 3)
-        By network. Grey is no effect; a brighter colour excites, a darker one inhibits.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    sheets = {name: _sheet(array) for name, array in kernels.items()}
-    heights = [sheet.shape[0] / sheet.shape[1] for sheet in sheets.values()]
-    fig, axes = plt.subplots(
-        len(sheets), 1, figsize=(WIDTH, WIDTH * sum(heights) + 0.4 * len(heights)), squeeze=False,
-        height_ratios=heights,
-    )  # fmt: skip
-    for ax, (name, sheet) in zip(axes.flat, sheets.items(), strict=True):
-        count, height, width = kernels[name].shape[:3]
-        ax.imshow(sheet)
-        ax.set_axis_off()
-        ax.set_title(f"{name}: {count} kernels of {height} × {width} px")
-    return fig
 
 
 def frequency_by_tap(preferred: pd.DataFrame) -> Figure:
@@ -59,7 +33,7 @@ def frequency_by_tap(preferred: pd.DataFrame) -> Figure:
     """
     networks = list(dict.fromkeys(preferred.network))
     fig, axes = plt.subplots(
-        1, len(networks), figsize=(WIDTH, 3.1), sharey=True, squeeze=False
+        1, len(networks), figsize=(WIDTH, 3.5), sharey=True, squeeze=False
     )  # fmt: skip
     for ax, network in zip(axes.flat, networks, strict=True):
         own = preferred[preferred.network == network]
@@ -78,7 +52,7 @@ def frequency_by_tap(preferred: pd.DataFrame) -> Figure:
         ax.set_yticks(
             [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2], ["1/64", "1/32", "1/16", "1/8", "1/4", "1/2"]
         )
-        ax.legend(fontsize=8, loc="best")
+    _common_legend(fig, axes[0])
     axes[0, 0].set_ylabel("preferred frequency\n(cycles per input pixel)")
     fig.supxlabel("tap (input to output); bars: quartiles over channels", fontsize=9)
     return fig
@@ -90,16 +64,21 @@ def tuning_maps(tuning: pd.DataFrame) -> Figure:
     Parameters
     ----------
     tuning : pandas.DataFrame
-        Columns ``panel, channel, frequency, response``; the response at the best orientation.
+        Columns ``row, panel, channel, frequency, response``, the response at the best orientation: a
+        column of the figure for each panel, such as network and tap, and a row for each kind of weights.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    panels = dict(list(tuning.groupby("panel", sort=False)))
-    fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.2), squeeze=False)
+    panels, kinds = (list(dict.fromkeys(tuning[name])) for name in ("panel", "row"))
+    fig, axes = plt.subplots(
+        len(kinds), len(panels), figsize=(WIDTH, 2.1 * len(kinds) + 0.7), sharex=True, squeeze=False
+    )
     mesh = None
-    for ax, (panel, rows) in zip(axes.flat, panels.items(), strict=True):
+    for (row, kind), (column, panel) in product(enumerate(kinds), enumerate(panels)):
+        ax = axes[row, column]
+        rows = tuning[(tuning.panel == panel) & (tuning.row == kind)]
         grid = rows.pivot(index="channel", columns="frequency", values="response").to_numpy()
         grid = grid[grid.max(axis=1) > 0]
         grid = grid / grid.max(axis=1, keepdims=True)
@@ -109,69 +88,15 @@ def tuning_maps(tuning: pd.DataFrame) -> Figure:
                              shading="nearest", rasterized=True)  # fmt: skip
         ax.set_xscale("log", base=2)
         ax.set_xticks([1 / 64, 1 / 16, 1 / 4], ["1/64", "1/16", "1/4"])
-        ax.set_title(panel, fontsize=9)
-        ax.set_xlabel("cycles per pixel")
         ax.grid(visible=False)
-    axes[0, 0].set_ylabel("channel, sorted by preference")
+        if row == 0:
+            ax.set_title(panel, fontsize=9)
+        if column == 0:
+            ax.set_ylabel(f"{kind}\nchannel, sorted", fontsize=8.5)
+        if row == len(kinds) - 1:
+            ax.set_xlabel("cycles per pixel")
     if mesh is not None:
-        fig.colorbar(mesh, ax=axes, label="response / strongest of the channel", shrink=0.9)
-    return fig
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """What one network's channels like, for :func:`galleries`.
-
-    Parameters
-    ----------
-    title : str
-        Network and tap.
-    painted : ndarray of uint8, shape (channels, side, side, 3)
-        Activation-maximisation images.
-    crops : ndarray of uint8, shape (channels, ranks, side, side, 3)
-        Most exciting regions.
-    labels : sequence of str
-        One per channel.
-    """
-
-    title: str
-    painted: np.ndarray
-    crops: np.ndarray
-    labels: Sequence[str]
-
-
-def galleries(panels: Sequence[Gallery]) -> Figure:
-    """Painted image and most exciting regions, a column per channel.
-
-    Parameters
-    ----------
-    panels : sequence of Gallery
-        One per network, one under the other.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    ranks = max(panel.crops.shape[1] for panel in panels)
-    columns = max(len(panel.labels) for panel in panels)
-    tall = (WIDTH / columns) * (ranks + 1) + 0.75
-    fig = plt.figure(figsize=(WIDTH, tall * len(panels)))
-    parts = fig.subfigures(len(panels), 1, squeeze=False)[:, 0]
-    for part, panel in zip(parts, panels, strict=True):
-        part.suptitle(panel.title, fontsize=10, fontweight="bold", x=0.01, ha="left")
-        axes = part.subplots(ranks + 1, columns, squeeze=False)
-        for ax in axes.flat:
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.grid(visible=False)
-            ax.spines[:].set_visible(False)
-        for column, label in enumerate(panel.labels):
-            axes[0, column].imshow(panel.painted[column])
-            axes[0, column].set_title(label, fontsize=7.5, fontweight="normal", loc="center")
-            for rank in range(panel.crops.shape[1]):
-                axes[rank + 1, column].imshow(panel.crops[column, rank])
-        for row, name in enumerate(["painted", *(f"region {rank + 1}" for rank in range(ranks))]):
-            axes[row, 0].set_ylabel(name, fontsize=8)
+        fig.colorbar(mesh, ax=axes, label="response / strongest of the channel", shrink=0.8)
     return fig
 
 
@@ -225,14 +150,18 @@ def relation(relations: pd.DataFrame) -> Figure:
             _forest(ax, relations[(relations.network == network) & (relations.value == value)])
             ax.set_title(f"{network}: {name}", fontsize=9)
         axes[row, 1].tick_params(labelleft=False)
-    keys: dict[str, Artist] = {}
-    for ax in axes[:, 0]:
-        handles, labels = ax.get_legend_handles_labels()
-        keys |= dict(zip(labels, handles, strict=True))
-    fig.legend(list(keys.values()), list(keys), loc="outside upper center", ncols=3, fontsize=8)
+    _common_legend(fig, axes[:, 0])
     for ax in axes[-1]:
         ax.set_xlabel("rank correlation with preferred frequency")
     return fig
+
+
+def _common_legend(fig: Figure, axes: Iterable[Axes]) -> None:
+    keys: dict[str, Artist] = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        keys |= dict(zip(labels, handles, strict=True))
+    fig.legend(list(keys.values()), list(keys), loc="outside upper center", ncols=3, fontsize=8)
 
 
 def _forest(ax: Axes, rows: pd.DataFrame) -> None:
@@ -262,28 +191,3 @@ def _style(weights: Sequence[str], label: str) -> tuple[str, str, str]:
 
 def _weights_name(label: str) -> str:
     return f"{label.replace('imagenet', 'ImageNet')} weights"
-
-
-def _sheet(kernels: np.ndarray) -> np.ndarray:
-    """Kernels side by side, one pixel of white between them, grey for no effect."""
-    count, height, width = kernels.shape[:3]
-    columns = min(count, 24 if count > 16 else 16)
-    rows = -(-count // columns)
-    sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
-    strongest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
-    shown = 0.5 + kernels / (2 * np.where(strongest > 0, strongest, 1))
-    for index, kernel in enumerate(shown):
-        y, x = divmod(index, columns)
-        sheet[y * (height + 1) :, x * (width + 1) :][:height, :width] = kernel
-    return sheet
-
-
-__all__ = [
-    "Gallery",
-    "frequency_against_value",
-    "frequency_by_tap",
-    "galleries",
-    "kernel_sheet",
-    "relation",
-    "tuning_maps",
-]
