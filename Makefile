@@ -13,12 +13,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Snakemake and the kernel that papermill starts must find the same environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup book test test-fast lint notebooks-test reproduce bench clean
+.PHONY: help setup book test test-fast test-all lint notebooks-test reproduce bench clean
 
 help:
 	@echo "make book        execute the control profile and build the book (_build/html/index.html)"
 	@echo "make test        lint, types, pytest, then nbval over the notebooks"
 	@echo "make test-fast   the same without slow tests and notebooks"
+	@echo "make test-all    the same with every network of keras.applications (half an hour more)"
 	@echo "make reproduce   PROFILE=compact SCALELIB_DATA=/path: execute a profile, then build the book"
 	@echo "make bench       the benchmarks: each against a peer or a limit of the same run"
 
@@ -42,11 +43,15 @@ lint: $(SETUP)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not exhaustive"
 	$(MAKE) notebooks-test
 
 test-fast: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not exhaustive"
+
+test-all: lint
+	$(BIN)/python -m pytest
+	$(MAKE) notebooks-test
 
 notebooks-test: $(SETUP)
 	$(BIN)/python -m pytest --nbval --nbval-current-env --override-ini "testpaths=notebooks" notebooks

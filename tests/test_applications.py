@@ -59,13 +59,13 @@ def test_a_network_of_keras_loads_is_described_and_pruned(name: str, tmp_path: P
     check(name, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in application_names() if name not in LIGHT])
 def test_every_network_of_keras_loads_is_described_and_pruned(name: str, tmp_path: Path) -> None:
     check(name, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name", [n for n in application_names() if not n.startswith(("VGG", "ConvNeXt", "MobileNetV3"))]
 )

@@ -72,7 +72,7 @@ def test_additions_with_made_up_names_are_named_by_place() -> None:
     assert all(kinds[net.taps[tap]] == "Add" for tap in expected[1:-1])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_nasnet_is_read_at_its_cells() -> None:
     found = taps("NASNetMobile", include_top=False)
     # Keras numbers the cells 0 … 12 and leaves out 4
@@ -141,10 +141,10 @@ def test_sequences_of_tokens_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        pytest.param("DenseNet121", {"size": 64}, marks=pytest.mark.slow),
+        pytest.param("DenseNet121", {"size": 64}, marks=pytest.mark.exhaustive),
         ("ConvNeXtTiny", {"size": 64}),
         ("EfficientNetV2B0", {"size": 64}),
-        pytest.param("InceptionResNetV2", {"size": 96}, marks=pytest.mark.slow),
+        pytest.param("InceptionResNetV2", {"size": 96}, marks=pytest.mark.exhaustive),
     ],
 )
 def test_everything_after_a_default_tap_depends_on_it_alone(name: str, options: dict[str, Any]) -> None:

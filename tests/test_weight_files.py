@@ -45,7 +45,7 @@ def test_files_are_those_that_keras_asks_for(name: str, monkeypatch: pytest.Monk
         check(monkeypatch, name, include_top=include_top)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in application_names() if name not in LIGHT])
 def test_files_of_all_networks_are_those_that_keras_asks_for(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -56,7 +56,7 @@ def test_files_of_all_networks_are_those_that_keras_asks_for(
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
 @pytest.mark.parametrize(
-    "alpha", [0.25, *(pytest.param(a, marks=pytest.mark.slow) for a in (0.5, 0.75, 1.0))]
+    "alpha", [0.25, *(pytest.param(a, marks=pytest.mark.exhaustive) for a in (0.5, 0.75, 1.0))]
 )
 def test_files_of_mobilenet_depend_on_width_and_size(alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
     check(monkeypatch, "MobileNet", alpha=alpha)
@@ -66,7 +66,7 @@ def test_files_of_mobilenet_depend_on_width_and_size(alpha: float, monkeypatch: 
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
 @pytest.mark.parametrize(
-    "alpha", [1.0, *(pytest.param(a, marks=pytest.mark.slow) for a in (0.35, 0.5, 0.75, 1.3, 1.4))]
+    "alpha", [1.0, *(pytest.param(a, marks=pytest.mark.exhaustive) for a in (0.35, 0.5, 0.75, 1.3, 1.4))]
 )
 def test_files_of_mobilenet_v2_depend_on_width_and_size(
     alpha: float, monkeypatch: pytest.MonkeyPatch
@@ -77,7 +77,7 @@ def test_files_of_mobilenet_v2_depend_on_width_and_size(
 
 
 @pytest.mark.parametrize(
-    "name", ["MobileNetV3Small", pytest.param("MobileNetV3Large", marks=pytest.mark.slow)]
+    "name", ["MobileNetV3Small", pytest.param("MobileNetV3Large", marks=pytest.mark.exhaustive)]
 )
 def test_files_of_mobilenet_v3_depend_on_width_and_kind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for options in ({"alpha": 0.75}, {"alpha": 1.0}, {"minimalistic": True}):
