@@ -33,9 +33,7 @@ def depth_bar(fig: Figure, axes: np.ndarray) -> None:
     bar.ax.set_yticklabels(["first tap", "last tap"], fontsize=8)
 
 
-def ratio_axis(
-    ax: Axes, *, label: bool = True, label_text: str = "training images per dimension, n / d"
-) -> None:
+def ratio_axis(ax: Axes, *, label: bool = True, label_text: str = "images per dimension, n / d") -> None:
     """Training images per dimension, with a line at 1."""
     ax.set_xscale("log")
     ax.axvline(1, color="black", lw=0.9, ls=":")
