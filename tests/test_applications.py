@@ -9,7 +9,7 @@ import pytest
 
 from scalelib.activations import extract
 from scalelib.backend import keras
-from scalelib.networks import describe, load_network
+from scalelib.networks import Network, describe, load_network
 from scalelib.pruning import prune
 from scalelib.sources import _TRAINED_AT, application_names
 
@@ -39,19 +39,27 @@ def check(name: str, folder: Path) -> None:
     for tap, values in acts.items():
         assert values.shape == (2, table.set_index("tap").channels[tap])
         assert np.isfinite(values).all()
-    tap = maps[len(maps) // 2]
-    small = prune(net, at=tap)
     x = net.preprocess(images.astype(np.float32))
-    single = keras.Model(net.model.inputs[0], net.tensor(tap))(x)
-    pooled = np.asarray(keras.layers.GlobalAveragePooling2D()(single))
-    features = np.asarray(keras.Model(small.inputs[0], small.get_layer("features").output)(x))
-    np.testing.assert_array_equal(features, pooled)
-    np.testing.assert_allclose(acts[tap], pooled, rtol=1e-3, atol=1e-4 * np.abs(pooled).max())
-    channels = pooled.shape[-1]
+    # deep random networks amplify float32 rounding without bound (EfficientNetV2L's blocks 6 and 7 keep hardly a
+    # correct digit on 32 px, in any order of summation): values are compared early, bits in the middle
+    early, tap = maps[1], maps[len(maps) // 2]
+    np.testing.assert_allclose(
+        acts[early], pooled(net, early, x), rtol=1e-3, atol=1e-4 * np.abs(acts[early]).max()
+    )
+    small = prune(net, at=tap)
+    expected = pooled(net, tap, x)
+    features = keras.Model(small.inputs[0], small.get_layer("features").output)
+    np.testing.assert_array_equal(np.asarray(features(x)), expected)
+    channels = expected.shape[-1]
     assert small.count_params() == table.set_index("tap").parameters[tap] + channels + 1
     small.save(folder / "small.keras")
     again = keras.models.load_model(folder / "small.keras")
     np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(small(x)))
+
+
+def pooled(net: Network, tap: str, x: np.ndarray) -> np.ndarray:
+    maps = keras.Model(net.model.inputs[0], net.tensor(tap))(x)
+    return np.asarray(keras.layers.GlobalAveragePooling2D()(maps))
 
 
 @pytest.mark.parametrize("name", LIGHT)
