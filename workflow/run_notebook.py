@@ -92,12 +92,18 @@ def run(
 
 
 def _clean(path: Path) -> None:
-    """Drop what differs between machines and runs: paths, times and ids that papermill adds."""
+    """Drop what differs between machines and runs, and fold what a reader of the book need not see."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for noise in ("papermill", "execution"):
             cell.metadata.pop(noise, None)
+        tags = cell.metadata.get("tags", [])
+        set_up = {"parameters", "injected-parameters"} & set(tags) or cell.source.startswith(
+            ("import", "from")
+        )
+        if cell.cell_type == "code" and set_up and "hide-input" not in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
     nbformat.write(notebook, path)
 
 
