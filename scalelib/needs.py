@@ -98,7 +98,7 @@ def weights_need(
         )
     if name.lower() == "squeezenet":
         return source_need("squeezenet", root=root)
-    from scalelib.sources import application_names
+    from scalelib.preprocessing import application_names
     from scalelib.weight_files import imagenet_file
 
     if name not in application_names():

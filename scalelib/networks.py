@@ -18,7 +18,7 @@ from scalelib.copying import copy_model
 from scalelib.errors import NetworkError
 from scalelib.geometry import depths, fields, parameters_up_to
 from scalelib.graph import Step, fresh_names, seeded, weights_digest
-from scalelib.sources import Preprocess
+from scalelib.preprocessing import Preprocess, bind
 from scalelib.taps import choose_taps, resolve, taps_of
 
 Size = tuple[int, int] | None
@@ -195,7 +195,7 @@ def load_network(
             input_size=resize_to,
             keep_weights=bool(source.architecture) or not random_weights,
         )
-    bound, label = sources.bind(source, preprocess)
+    bound, label = bind(source.preprocess, source.preprocess_name, preprocess)
     shape = model.input_shape[1:3]
     return Network(
         name=source.name,

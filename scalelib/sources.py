@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from scalelib.backend import keras
 from scalelib.copying import copy_model
 from scalelib.errors import NetworkError, did_you_mean
 from scalelib.locations import find_weights
+from scalelib.preprocessing import Preprocess, application_names, preprocess_of
 from scalelib.weight_files import find_imagenet_file
 from scalelib.weight_loading import load_weight_file, load_whole_model
-
-Preprocess = Callable[[np.ndarray], np.ndarray]
 
 # Height and width in px where they are not 224, the size of the others.
 _TRAINED_AT = {
@@ -62,17 +60,6 @@ class Source:
     preprocess: Preprocess | None = None
     preprocess_name: str = "raw"
     taps: dict[str, str] | None = None
-
-
-def application_names() -> list[str]:
-    """All networks of ``keras.applications``, by name.
-
-    Examples
-    --------
-    >>> "ResNet50" in application_names()
-    True
-    """
-    return [name for name, value in vars(keras.applications).items() if inspect.isfunction(value)]
 
 
 def parse_size(size: int | tuple[int, int] | str | None) -> tuple[int | None, int | None] | None:
@@ -162,7 +149,7 @@ def named(
         ) from error
     if file is not None:
         load_weight_file(model, file, network=name)
-    bound, label = _preprocess_of(name)
+    bound, label = preprocess_of(name)
     alpha = options.get("alpha", 1.0)
     shown = name if alpha == 1.0 else f"{name} {alpha}"
     used = str(weights) if weights in ("imagenet", "random") else Path(weights).name
@@ -250,63 +237,6 @@ def control(weights: str | os.PathLike[str], weights_seed: int, options: dict[st
     model = module.load_control(chosen, weights_seed=weights_seed, **options)
     label = "scalelib.control.preprocess"
     return Source("control", model, Path(chosen).name, "control", module.preprocess, label, module.TAPS)
-
-
-def _preprocess_of(name: str) -> tuple[Preprocess, str]:
-    if name == "SqueezeNet":
-        return squeezenet.preprocess, "BGR less (104, 117, 123)"
-    module_name = getattr(keras.applications, name).__module__.rsplit(".", 1)[-1]
-    module = getattr(keras.applications, module_name)
-
-    def preprocess(images: np.ndarray) -> np.ndarray:
-        # Keras's own writes into the array it is given
-        return np.asarray(module.preprocess_input(np.array(images, np.float32)), np.float32)
-
-    return preprocess, f"keras.applications.{module_name}.preprocess_input"
-
-
-def _raw(images: np.ndarray) -> np.ndarray:
-    return np.asarray(images, np.float32)
-
-
-def bind(source: Source, wanted: str | Preprocess | None) -> tuple[Preprocess, str]:
-    """The preprocessing to use, and its name.
-
-    Parameters
-    ----------
-    source : Source
-        Whose own preprocessing is the default.
-    wanted : str, callable or None
-        ``"raw"``, the name of a network, a function, or None for the default.
-
-    Returns
-    -------
-    callable, str
-
-    Raises
-    ------
-    NetworkError
-        If the name is unknown.
-
-    Examples
-    --------
-    >>> bind(Source("mine", None, "given"), "VGG16")[1]
-    'keras.applications.vgg16.preprocess_input'
-    """
-    if wanted is None:
-        return source.preprocess or _raw, source.preprocess_name
-    if callable(wanted):
-        return wanted, f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', repr(wanted))}"
-    if wanted == "raw":
-        return _raw, "raw"
-    known = [*application_names(), "SqueezeNet"]
-    if wanted not in known:
-        raise NetworkError(
-            f"load_network: no preprocessing {wanted!r}.\nReceived: preprocess={wanted!r}.\n"
-            f"{did_you_mean(wanted, [*known, 'raw'])} "
-            "It is 'raw', a name in keras.applications, 'SqueezeNet' or a function."
-        )
-    return _preprocess_of(wanted)
 
 
 def _options_of(name: str) -> list[str]:

@@ -16,7 +16,7 @@ from PIL import Image
 from scalelib.backend import keras
 from scalelib.errors import NetworkError, WeightsError
 from scalelib.networks import Network, load_network, resolve_tap
-from scalelib.sources import application_names
+from scalelib.preprocessing import application_names
 
 MOBILENET_V2 = [
     "expanded_conv_project_BN",

@@ -9,7 +9,7 @@ import pytest
 
 from scalelib.backend import keras
 from scalelib.errors import WeightsError
-from scalelib.sources import application_names
+from scalelib.preprocessing import application_names
 from scalelib.weight_files import imagenet_file
 
 LIGHT = ("InceptionV3", "ResNet50", "VGG16", "Xception")
