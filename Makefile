@@ -1,5 +1,5 @@
 # make book · make test · make reproduce PROFILE=compact SCALELIB_DATA=/data · make bench
-# Each target sets up what it needs; the package index is the only network.
+# Each target sets up what it needs; the package index is the only network (npm's too, for check-book).
 
 PYTHON ?= python3
 PROFILE ?= control
@@ -21,6 +21,7 @@ help:
 	@echo "make test-fast   the same without slow tests and notebooks"
 	@echo "make test-all    the same with every network of keras.applications (half an hour more)"
 	@echo "make reproduce   PROFILE=compact SCALELIB_DATA=/path: execute a profile, then build the book"
+	@echo "make check-book  every page of the built book in a browser, offline; needs Chromium, Node >= 20 and npm"
 	@echo "make bench       the benchmarks: each against a peer or a limit of the same run"
 
 setup: $(SETUP)
@@ -36,6 +37,18 @@ book: $(SETUP)
 
 reproduce: $(SETUP)
 	$(BIN)/snakemake --quiet rules progress --cores $(CORES) --config profile=$(PROFILE) -- book
+
+# Needs Chromium (CHROMIUM=/path/to/chrome if it is not /usr/bin/chromium), Node 20 or newer, npm and a built book.
+check-book: spell checks/node_modules/.installed
+	node --test checks/check_book.test.mjs
+	node checks/check_book.mjs _build/html --screenshots _build/screenshots
+
+checks/node_modules/.installed: checks/package-lock.json
+	cd checks && npm ci --no-progress
+	touch $@
+
+spell: $(SETUP)
+	$(BIN)/codespell README.md CHANGELOG.md CITATION.cff _config.yml _toc.yml book checks notebooks paper profiles scalelib workflow
 
 lint: $(SETUP)
 	$(BIN)/ruff check .

@@ -29,7 +29,10 @@ export async function readPage(scheme) {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const text = walker.currentNode;
-    if (text.parentElement.closest("script, style, pre, code, mjx-container")) continue;
+    if (text.parentElement.closest("script, style, pre, mjx-container")) continue;
+    const role = text.data.match(/\{(glue|doc|ref|numref|cite|results|math|eval)(:\w+)?\}/);
+    if (role) found("markup", `left as source: ${text.data.slice(role.index, role.index + 80)}`);
+    if (text.parentElement.closest("code")) continue;
     const raw = text.data.match(/\\[([]|\$\$|\$\\/);
     if (raw) found("mathematics", `left as source: ${text.data.slice(raw.index, raw.index + 80)}`);
   }

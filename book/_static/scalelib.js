@@ -1,5 +1,17 @@
 // Labels that the theme leaves out or doubles, for screen readers. Its icons may be drawn already, or not yet.
 for (const icon of document.querySelectorAll(".theme-switch-button i")) icon.removeAttribute("title");
-for (const title of document.querySelectorAll(".theme-switch-button svg title")) title.remove();
-// The button says "Search Ctrl+K" on its face; a label of its own would hide the keys.
-for (const button of document.querySelectorAll(".search-button-field")) button.removeAttribute("aria-label");
+for (const icon of document.querySelectorAll(".theme-switch-button svg")) {
+  icon.querySelector("title")?.remove();
+  icon.setAttribute("aria-hidden", "true");
+}
+// What these say on their face ("Search Ctrl+K", "Show code cell source") is better than the label that hides it.
+for (const element of document.querySelectorAll(".search-button-field, details > summary")) element.removeAttribute("aria-label");
+// A figure opens alone on a click, to be enlarged on a phone.
+for (const image of document.querySelectorAll(".bd-article .cell_output img, .bd-article figure img")) {
+  if (image.closest("a")) continue;
+  const link = document.createElement("a");
+  link.href = image.src;
+  link.className = "enlarge";
+  image.replaceWith(link);
+  link.append(image);
+}
