@@ -10,6 +10,8 @@ which name its results stand, so that a trial never passes for the profile.
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
 import os
 import sys
@@ -22,6 +24,7 @@ import nbformat
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 
 from scalelib.errors import ResultsError, ScalelibError
 from scalelib.profiles import check_parameters, load_profile
@@ -104,7 +107,21 @@ def _clean(path: Path) -> None:
         )
         if cell.cell_type == "code" and set_up and "hide-input" not in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
+        for output in cell.get("outputs", []):
+            for mime, content in output.get("data", {}).items():
+                if mime.endswith("image/png"):
+                    output["data"][mime] = _smaller(content)
     nbformat.write(notebook, path)
+
+
+def _smaller(png: str) -> str:
+    """The same figure with a palette of 256 colours: half the size, and no file over 2 MB."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    if picture.mode == "P":
+        return png
+    packed = io.BytesIO()
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+    return min(base64.b64encode(packed.getvalue()).decode(), png, key=len)
 
 
 def _store(executed: Path, source: Path) -> None:
