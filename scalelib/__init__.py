@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scalelib.activations import extract
+    from scalelib.concept_sensitivity import sensitivity
     from scalelib.datasets import Dataset, load_dataset
     from scalelib.errors import DataError, NetworkError, ResultsError, ScalelibError, WeightsError
     from scalelib.learning import learning_curve
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from scalelib.pruning import prune
     from scalelib.rcv import RCV, fit_rcv
     from scalelib.regression import layerwise_r2
-    from scalelib.sensitivity import sensitivity
     from scalelib.statistics import compare_taps, summarize
     from scalelib.tap_choice import best_layer, choose_and_report
 
@@ -46,7 +46,7 @@ _HOME = {
     "RCV": "rcv",
     "fit_rcv": "rcv",
     "layerwise_r2": "regression",
-    "sensitivity": "sensitivity",
+    "sensitivity": "concept_sensitivity",
     "compare_taps": "statistics",
     "summarize": "statistics",
     "best_layer": "tap_choice",
@@ -88,7 +88,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'scalelib' has no attribute {name!r}")
     value = getattr(import_module(f"scalelib.{_HOME[name]}"), name)
-    # A submodule of the same name (scalelib.sensitivity) is bound here by the import: the function wins.
     globals()[name] = value
     return value
 

@@ -1,7 +1,7 @@
 """Regression concept vectors: the direction of a tap along which a measure grows.
 
 Fitting and the relevance score; knows arrays only. The sensitivity of a network along the direction
-is `scalelib.sensitivity`.
+is `scalelib.concept_sensitivity`.
 """
 
 from __future__ import annotations

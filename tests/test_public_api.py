@@ -21,6 +21,11 @@ def test_public_name_resolves_to_what_its_module_defines(name: str) -> None:
     assert value.__doc__
 
 
+def test_no_public_name_is_also_a_module_that_would_hide_it() -> None:
+    modules = {path.stem for path in Path(scalelib.__file__).parent.iterdir()}
+    assert not modules & set(scalelib.__all__)
+
+
 def test_importing_the_package_loads_neither_keras_nor_pandas() -> None:
     code = "import sys, scalelib; print(sorted({'keras', 'tensorflow', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
