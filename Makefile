@@ -5,6 +5,8 @@ PYTHON ?= python3
 PROFILE ?= control
 CORES ?= 1
 VENV ?= .venv
+# CONSTRAINTS=/dev/null takes the newest versions instead.
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 EXTRAS := tensorflow,slides,book,test,workflow
 SETUP := $(VENV)/.installed
@@ -26,10 +28,10 @@ help:
 
 setup: $(SETUP)
 
-$(SETUP): pyproject.toml constraints.txt
+$(SETUP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; found " + sys.version'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 book: $(SETUP)
