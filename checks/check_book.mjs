@@ -44,6 +44,7 @@ try {
   for (const [width, height] of Object.entries(WIDTHS)) {
     const context = await browser.newContext({ viewport: { width: Number(width), height } });
     for (const page of pages) await checkPage(context, page, width);
+    if (paths.has("search.html") && !options.only) await checkSearch(context, width);
     await context.close();
   }
 } finally {
@@ -123,6 +124,18 @@ async function accessibility(page, name, view) {
       report(name, `axe ${id}`, `${node.target.join(" ")}: ${why ?? help}`, view);
     }
   }
+}
+
+// The search index is part of the book: a word of the first page's title must be found.
+async function checkSearch(context, width) {
+  const page = await context.newPage();
+  await page.goto(`${origin}/index.html`);
+  const heading = (await page.locator("h1").first().textContent()).replace(/[^\p{L}\s]/gu, "");
+  const word = heading.split(/\s+/).sort((a, b) => b.length - a.length)[0];
+  await page.goto(`${origin}/search.html?q=${encodeURIComponent(word)}`);
+  const hits = page.locator("#search-results li a");
+  await hits.first().waitFor({ timeout: 10_000 }).catch(() => report("search.html", "search", `“${word}” is not found`, width));
+  await page.close();
 }
 
 async function shoot(page, name, suffix) {
