@@ -116,16 +116,15 @@ def contrasts(table: pd.DataFrame, *, object_class: str) -> Figure:
                     ax.plot([], [], marker, color=colour, ls="-", label=f"half {half}: {tap}")
             ax.set_yticks(range(len(lines[network])), [f"less {name}" for name in lines[network]], fontsize=8)
             ax.set_ylim(len(lines[network]) - 0.5, -0.5)
-            if row == 0:
-                ax.set_title(matching)
-        axes[row, 0].set_ylabel(row_label(network), fontsize=8.5)
+            if row == len(networks) - 1:
+                ax.set_xlabel(f"difference in held-out R²\nat {matching}")
+        axes[row, 0].set_title(network, fontsize=9)
         axes[row, 1].tick_params(labelleft=False)
         handles, labels = axes[row, 0].get_legend_handles_labels()
         axes[row, 1].legend(handles, labels, title="chosen tap", title_fontsize=8, fontsize=8,
                             loc="center left", bbox_to_anchor=(1, 0.5))  # fmt: skip
     for ax in axes[-1]:
         ax.set_xlim(-1.15 * FARTHEST, 1.15 * FARTHEST)
-        ax.set_xlabel("difference in held-out R²")
     return fig
 
 
