@@ -27,6 +27,8 @@ from scalelib.errors import ResultsError
 
 CARD = "card.json"
 FORMAT = 1
+LARGE = 1_500_000
+"""A table with more bytes than this is compressed, whatever its name says."""
 
 
 def digest_bytes(parts: Iterable[bytes]) -> str:
@@ -208,7 +210,8 @@ class Run:
         Parameters
         ----------
         tables : mapping of str to pandas.DataFrame
-            By file name; a name without ending becomes ``name.csv``, and ``name.csv.gz`` is compressed.
+            By file name; a name without ending becomes ``name.csv``; ``name.csv.gz``, and whatever is
+            larger than 1.5 MB, is compressed.
         datasets : iterable of Dataset
             What was measured: name, digest, counts per class and exclusions go into the card.
         networks : iterable of Network
@@ -231,12 +234,14 @@ class Run:
                 f"write: cannot create the results folder.\nReceived: {error.strerror} ({folder}).\n"
                 "Choose a folder that you may write to."
             ) from error
-        files = {_file_name(name): _csv_bytes(table, _file_name(name)) for name, table in tables.items()}
+        contents = {name: _file(name, table) for name, table in tables.items()}
+        files = dict(contents.values())
         staged = {name: folder / f"{name}.new" for name in files}
         try:
             for name, content in files.items():
                 _write_bytes(staged[name], content)
-            card = self._card(tables, files, datasets, networks)
+            rows = {file: len(tables[name]) for name, (file, _) in contents.items()}
+            card = self._card(rows, files, datasets, networks)
             earlier = folder / CARD
             stale = _tables_of(earlier) - set(files)
             earlier.unlink(missing_ok=True)
@@ -254,7 +259,7 @@ class Run:
 
     def _card(
         self,
-        tables: Mapping[str, pd.DataFrame],
+        rows: Mapping[str, int],
         files: Mapping[str, bytes],
         datasets: Iterable[Any],
         networks: Iterable[Any],
@@ -287,11 +292,8 @@ class Run:
                 for name, weights, seed, digest in unique
             ],
             "tables": {
-                _file_name(name): {
-                    "rows": len(table),
-                    "sha256": hashlib.sha256(files[_file_name(name)]).hexdigest(),
-                }
-                for name, table in tables.items()
+                name: {"rows": rows[name], "sha256": hashlib.sha256(content).hexdigest()}
+                for name, content in files.items()
             },
         }
         try:
@@ -315,14 +317,14 @@ def _class_counts(table: pd.DataFrame) -> Mapping[Any, int]:
     return table["object_class"].value_counts().sort_index().to_dict()
 
 
-def _file_name(name: str) -> str:
-    return name if name.endswith((".csv", ".csv.gz")) else f"{name}.csv"
-
-
-def _csv_bytes(table: pd.DataFrame, name: str) -> bytes:
+def _file(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
+    """A table's file name and bytes."""
     # Six significant digits: more than any number in the book carries, and half the size.
-    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-    return gzip.compress(text, mtime=0) if name.endswith(".gz") else text
+    content = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    name = name if name.endswith((".csv", ".csv.gz")) else f"{name}.csv"
+    if name.endswith(".csv") and len(content) > LARGE:
+        name += ".gz"
+    return name, gzip.compress(content, mtime=0) if name.endswith(".gz") else content
 
 
 def _tables_of(card: Path) -> set[str]:
@@ -341,12 +343,16 @@ class Results:
 
     def table(self, name: str) -> pd.DataFrame:
         """One table, by its name with or without ending."""
+        return _read_csv(self.folder / self.file(name))
+
+    def file(self, name: str) -> str:
+        """The file of a table, by its name with or without ending."""
         known = self.card.data["tables"]
-        for candidate in (name, f"{name}.csv", f"{name}.csv.gz"):
+        for candidate in (name, f"{name}.csv", f"{name}.csv.gz", f"{name}.gz"):
             if candidate in known:
-                return _read_csv(self.folder / candidate)
+                return candidate
         raise ResultsError(
-            f"Results.table: no table {name!r} in {self.folder.name}.\n"
+            f"Results: no table {name!r} in {self.folder.name}.\n"
             f"Received: {name!r}; the card lists {', '.join(known)}."
         )
 

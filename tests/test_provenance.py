@@ -38,6 +38,16 @@ def test_compressed_table_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert gzip.decompress(first).startswith(b"tap,r2_test\n")
 
 
+def test_large_table_is_compressed_and_found_by_the_name_it_was_given(tmp_path: Path) -> None:
+    large = pd.DataFrame({"x": np.arange(300_000)})
+    assert len(large.to_csv(index=False)) > provenance.LARGE
+    write(tmp_path, {"large": large, "small": TABLE})
+    results = read_results(tmp_path)
+    assert sorted(results.card.data["tables"]) == ["large.csv.gz", "small.csv"]
+    for name in ("large", "large.csv", "large.csv.gz"):
+        pd.testing.assert_frame_equal(results.table(name), large)
+
+
 def test_missing_values_and_names_like_none_survive(tmp_path: Path) -> None:
     table = pd.DataFrame({"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0]})
     write(tmp_path, {"t": table})

@@ -67,14 +67,18 @@ class ResultsRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         docname = self.env.docname
         results = results_of(Path(self.env.srcdir), docname)
-        if results is None or self.text not in results.card.data["tables"]:
+        try:
+            file = results.file(self.text) if results else None
+        except ResultsError:
+            file = None
+        if file is None:
             message = self.inliner.reporter.error(
                 f"no table {self.text!r} in the results of {docname}", line=self.lineno
             )
             return [nodes.inline(text=self.text)], [message]
         profile, name = docname.removeprefix(EXECUTED).split("/")
-        target = f"/results/{profile}/{name}/{self.text}"
-        link = download_reference("", "", nodes.literal(text=self.text), reftarget=target, refdoc=docname)
+        target = f"/results/{profile}/{name}/{file}"
+        link = download_reference("", "", nodes.literal(text=file), reftarget=target, refdoc=docname)
         return [link], []
 
 
