@@ -16,6 +16,9 @@ class Schedule:
     Parameters
     ----------
     epochs : int, default=5
+        At most so many.
+    patience : int, optional
+        Stop after so many epochs without a smaller validation loss. Default: train all epochs.
     batch_size : int, default=32
     learning_rate : float, default=1e-4
         Of Adam.
@@ -47,6 +50,7 @@ class Schedule:
     """
 
     epochs: int = 5
+    patience: int | None = None
     batch_size: int = 32
     learning_rate: float = 1e-4
     target_scaling: str = "standard"
@@ -60,6 +64,7 @@ class Schedule:
         momentum = self.batchnorm_momentum
         wrong = {
             "epochs": self.epochs < 1,
+            "patience": self.patience is not None and self.patience < 1,
             "batch_size": self.batch_size < 1,
             "learning_rate": not self.learning_rate > 0,
             "target_scaling": self.target_scaling not in {"standard", "none"},

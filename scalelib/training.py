@@ -100,7 +100,8 @@ def train(
     """
     schedule = schedule or Schedule()
     folder.mkdir(parents=True, exist_ok=True)
-    identity = {**identity, "seed": seed, "schedule": {**asdict(schedule), "epochs": None, "workers": None}}
+    length = dict.fromkeys(("epochs", "patience"))
+    identity = {**identity, "seed": seed, "schedule": {**asdict(schedule), **length, "workers": None}}
     shift, scale = _scaling(targets[train_rows], schedule.target_scaling, name)
     scaled = ((targets - shift) / scale).astype(np.float32)
     model = _prepared(model, schedule)
@@ -133,6 +134,8 @@ def train(
             return np.asarray(model.predict(data, verbose=0), np.float64)[:, 0] * scale + shift
 
     for epoch in range(len(history) + 1, schedule.epochs + 1):
+        if _out_of_patience(history, schedule.patience):
+            break
         log(folder, "epoch started", run=name, epoch=epoch)
         started = time.perf_counter()
         order, turns = epoch_order(train_rows, seed=seed, epoch=epoch)
@@ -180,6 +183,13 @@ def _scaling(targets: np.ndarray, scaling: str, name: str) -> tuple[float, float
             f"train: the training targets of {name} are finite and vary.\nReceived: standard deviation {spread}."
         )
     return (float(np.mean(targets)), spread) if scaling == "standard" else (0.0, 1.0)
+
+
+def _out_of_patience(history: list[dict[str, float]], patience: int | None) -> bool:
+    if patience is None or not history:
+        return False
+    best = min(history, key=lambda epoch: epoch["val_loss"])
+    return history[-1]["epoch"] - best["epoch"] >= patience
 
 
 def _prepared(model: keras.Model, schedule: Schedule) -> keras.Model:

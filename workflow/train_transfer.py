@@ -1,0 +1,67 @@
+"""Train the runs of a profile's transfer notebook beforehand, some of them at a time.
+
+    python workflow/train_transfer.py --profile paper --seeds 1001 1003 --networks ResNet50
+
+Several processes, or jobs of a cluster, may each take some seeds, networks, rows or targets and share one cache. The
+notebook finds what is finished and trains the rest. A run that was killed goes on with the epoch that it was in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from scalelib.datasets import load_dataset
+from scalelib.datasets.patch_images import cache_patches
+from scalelib.errors import ScalelibError
+from scalelib.profiles import check_parameters, load_profile
+from scalelib.provenance import read_results
+from scalelib.transfer import ROWS
+from scalelib.transfer_study import chosen_taps, plan_transfer, run_plans
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "05_histopathology_transfer"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: those that the profile names")
+    parser.add_argument("--networks", nargs="+", help="labels; default: all")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--targets", nargs="+", help="default: the profile's")
+    given = parser.parse_args(arguments)
+    settings = load_profile(ROOT / "profiles" / f"{given.profile}.yaml").notebooks[NAME]
+    settings = check_parameters(ROOT / "notebooks" / f"{NAME}.ipynb", settings)
+    answers = read_results(ROOT / "results" / given.profile / "04_layerwise_r2").table("answers")
+    plans = plan_transfer(
+        settings["networks"],
+        chosen_taps(answers, weights=settings["chosen_for"]),
+        schedule=settings["schedule"],
+    )
+    if given.networks:
+        plans = [plan for plan in plans if plan.network.label in given.networks]
+    if given.seeds:
+        plans = [replace(plan, seeds=tuple(s for s in plan.seeds if s in given.seeds)) for plan in plans]
+    cache = (ROOT / "notebooks" / settings["cache"]).resolve()
+    data = load_dataset(settings["dataset"], **settings["dataset_options"])
+    if given.targets:
+        plans = [
+            replace(plan, targets=tuple(t for t in plan.targets if t in given.targets)) for plan in plans
+        ]
+    failed = run_plans(
+        plans, data.table, cache_patches(data.images, cache / "patches"), cache / "transfer" / given.profile,
+        rows=given.rows, data_digest=data.digest,
+    )  # fmt: skip
+    for name, reason in failed.items():
+        print(f"{name}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ScalelibError as error:
+        sys.exit(str(error))
