@@ -211,7 +211,7 @@ def load_rendered(
         name="rendered slides",
         size=size,
         random_state=random_state,
-        source="rendered by scalelib",
+        source="slides rendered by scalelib (MIT licence)",
         **options,
     )
 

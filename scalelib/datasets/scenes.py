@@ -207,7 +207,7 @@ def _dataset(name: str, images: np.ndarray, rows: list[dict[str, Any]]) -> Datas
     table = pd.DataFrame(rows)
     digest = hashlib.sha256(images.tobytes())
     digest.update(table.to_csv(index=False, float_format="%.9g").encode())
-    return Dataset(name, images, table, {}, "rendered by scalelib", digest.hexdigest())
+    return Dataset(name, images, table, {}, "scenes rendered by scalelib (MIT licence)", digest.hexdigest())
 
 
 def _check(

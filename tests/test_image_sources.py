@@ -1,0 +1,75 @@
+"""Every figure that shows images says below it where they come from, and under which licence, in every profile."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalelib.datasets.scenes import render_scenes
+from scalelib.provenance import read_results
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+ARCHIVED = sorted((ROOT / "book" / "executed" / "compact").glob("*.ipynb"))
+PICTURES = {"example_images", "galleries", "manipulation_grid", "noise_gallery"}
+"""Functions of ``scalelib.plots`` that draw photographs, tissue, scenes or noise."""
+NUMBERS = {"heat_table", "choice_table", "cosine_by_tap", "kernel_sheet"}
+"""Those that draw numbers or weights as a grid of colours."""
+
+
+def cells(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def source(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def plot_functions_with_imshow() -> set[str]:
+    found = set()
+    for path in (ROOT / "scalelib" / "plots").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for function in tree.body:
+            if isinstance(function, ast.FunctionDef) and ".imshow(" in ast.unparse(function):
+                found.add(function.name)
+    return found
+
+
+def test_every_plot_that_draws_a_grid_is_known_to_show_images_or_numbers() -> None:
+    unknown = plot_functions_with_imshow() - PICTURES - NUMBERS
+    assert not unknown, f"{unknown}: add to PICTURES (source and licence below each figure) or to NUMBERS"
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *ARCHIVED], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_source_and_licence_follow_each_figure_with_images(path: Path) -> None:
+    every = cells(path)
+    for cell, after in itertools.pairwise(every):
+        if cell["cell_type"] == "code" and any(f".{name}(" in source(cell) for name in PICTURES):
+            assert after["cell_type"] == "markdown", source(cell)
+            assert "Images: " in source(after), source(cell)
+            assert "{glue:text}`source`" in source(after) or "licence" in source(after), source(after)
+
+
+@pytest.mark.parametrize("path", ARCHIVED, ids=lambda path: path.stem)
+def test_the_source_on_an_archived_page_is_that_of_its_card(path: Path) -> None:
+    shown = {
+        "".join(text).strip("'\"")
+        for cell in cells(path)
+        for output in cell.get("outputs", [])
+        if output.get("metadata", {}).get("scrapbook", {}).get("name", "").split("/")[-1] == "source"
+        for text in output["data"].values()
+    }
+    card = read_results(ROOT / "results" / "compact" / path.stem).card.data
+    assert shown <= {entry["source"] for entry in card["datasets"]}
+    for text in shown:
+        assert any(word in text for word in ("research use", "licence", "CC BY")), text
+
+
+def test_rendered_images_name_their_licence_too() -> None:
+    scenes = render_scenes(2, random_state=0)
+    assert scenes.source.endswith("(MIT licence)")
