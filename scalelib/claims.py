@@ -36,6 +36,8 @@ class Claim:
         Its thresholds and choices.
     paper : dict
         The published values behind it.
+    shown : str, default=""
+        Table whose line on the notebook's page stands below the evidence; empty for the deciding table itself.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Claim:
     predicate: str
     arguments: dict[str, Any]
     paper: dict[str, Any]
+    shown: str = ""
 
 
 def load_claims(path: str | os.PathLike[str]) -> list[Claim]:
@@ -89,6 +92,7 @@ def load_claims(path: str | os.PathLike[str]) -> list[Claim]:
                 predicate=test.pop("predicate"),
                 arguments=test,
                 paper=dict(entry["paper"]),
+                shown=entry["where"].get("shown", ""),
             )
         )
     ids = [claim.id for claim in claims]

@@ -14,8 +14,8 @@ from scalelib.ledger import REAL, Ledger, headline
 from scalelib.scoreboard_plot import Mark, interval_svg, small_svg
 from scalelib.verdicts import NOT_RUN, STATUSES
 
-Link = Callable[[str, str], str | None]
-"""Address of the page of a profile and a notebook, or None where the book has none."""
+Link = Callable[[str, Claim], str | None]
+"""Address of the place where a profile's page shows the evidence of a claim, or None where the book has no such page."""
 SYMBOLS = {"reproduced": "✔", "partly": "◐", "not reproduced": "✘", "inconclusive": "?", "not run": "–"}
 WHAT = {
     "reproduced": "the test holds for every network it was put to",
@@ -188,6 +188,6 @@ def _pages(claim: Claim, rows: pd.DataFrame, link: Link) -> str:
     links = [
         f'<a href="{address}">{claim.notebook}, {PROFILE_WORDS.get(profile, profile)}</a>'
         for profile in dict.fromkeys(rows.profile)
-        if (address := link(profile, claim.notebook))
+        if (address := link(profile, claim))
     ]
     return f"<p>Decided by <code>{claim.table}</code> of {' and '.join(links) or claim.notebook}.</p>"

@@ -70,13 +70,13 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 def test_every_part_is_whole_html_whatever_was_run(which, request):
     found = request.getfixturevalue(which)
     Reader(scoreboard.glance(found))
-    Reader(scoreboard.claims(found, lambda profile, notebook: None))
+    Reader(scoreboard.claims(found, lambda profile, claim: None))
     for table in ("1", "2", "A1", "figure"):
         Reader(scoreboard_cells.cells(found, table))
 
 
 def test_every_claim_is_there_with_status_test_and_what_would_refute_it(ledger):
-    page = Reader(scoreboard.claims(ledger, lambda profile, notebook: None))
+    page = Reader(scoreboard.claims(ledger, lambda profile, claim: None))
     assert len(page.all("details")) == len(ledger.claims)
     for claim in ledger.claims:
         assert claim.claim in page.text
@@ -104,7 +104,7 @@ def test_status_is_never_colour_alone():
 
 
 def test_filters_are_hidden_until_the_script_runs_and_say_what_is_pressed(ledger):
-    page = Reader(scoreboard.claims(ledger, lambda profile, notebook: None))
+    page = Reader(scoreboard.claims(ledger, lambda profile, claim: None))
     bar = next(a for a in page.all("div") if a.get("class") == "scoreboard-filters")
     assert "hidden" in bar
     pressed = [a["data-filter"] for a in page.all("button") if a["aria-pressed"] == "true"]
@@ -112,7 +112,7 @@ def test_filters_are_hidden_until_the_script_runs_and_say_what_is_pressed(ledger
 
 
 def test_pages_in_the_book_are_linked_and_others_are_not(ledger):
-    linked = scoreboard.claims(ledger, lambda p, n: f"{p}/{n}.html" if p == "compact" else None)
+    linked = scoreboard.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None)
     assert {a["href"] for a in Reader(linked).all("a")} >= {"compact/04_layerwise_r2.html"}
     assert not any("control" in str(a["href"]) for a in Reader(linked).all("a"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from io import StringIO
@@ -10,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scalelib.provenance import Run
+from scalelib.claims import load_claims
+from scalelib.provenance import Run, digest_notebook
 
 sphinx_application = pytest.importorskip("sphinx.application")
 from sphinx.errors import ExtensionError, SphinxWarning  # noqa: E402
+from sphinx.search.en import SearchEnglish  # noqa: E402
 from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -21,8 +25,9 @@ PARTS = ("glance", "claims", "table-a1", "figure", "table-2", "table-1", "errata
 CONF = """
 import sys
 sys.path.insert(0, {folder!r})
-extensions = ["scalelib_scoreboard"]
+extensions = ["scalelib_book", "scalelib_scoreboard"]
 html_static_path = [{static!r}]
+exclude_patterns = ["results"]
 """
 
 
@@ -115,3 +120,53 @@ def test_an_unknown_part_is_refused_with_those_that_there_are(source):
     (source / "book" / "scoreboard.rst").write_text("Scoreboard\n==========\n\n.. scoreboard:: tables\n")
     with pytest.raises(SphinxWarning, match="there are glance"):
         build(source)
+
+
+def executed_page(source: Path, text: str) -> None:
+    """A page in the place of the executed notebook that decides the claim on Table 1, with results behind it."""
+    folder = archive(source)
+    notebook = {"cells": [{"cell_type": "code", "metadata": {}, "source": "1", "outputs": []}]}
+    page = source / "book" / "executed" / "compact" / folder.name
+    for path in (source / "notebooks" / f"{folder.name}.ipynb", page.with_suffix(".ipynb")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(notebook))
+    card = json.loads((folder / "card.json").read_text())
+    card["notebook_digest"] = digest_notebook(page.with_suffix(".ipynb"))
+    (folder / "card.json").write_text(json.dumps(card))
+    page.with_suffix(".rst").write_text(f"Peak\n====\n\n{text}\n")
+    index = source / "index.rst"
+    index.write_text(f"{index.read_text()}   book/executed/compact/{folder.name}\n")
+
+
+def test_a_claim_links_to_the_cell_above_the_line_that_names_its_table(source):
+    cells = ".. container:: cell\n\n   {}\n\n{}\n"
+    lines = [
+        cells.format("corrections", "Data: :results:`table1_corrections.csv`."),
+        cells.format("sums", "Data: :results:`table1_sums.csv`."),
+        "Again: :results:`table1_sums.csv`.",
+    ]
+    executed_page(source, "\n".join(lines))
+    assert 'href="executed/compact/07_interpolation_peak.html#data-table1-sums"' in build(source)
+    page = (source.parent / "out/book/executed/compact/07_interpolation_peak.html").read_text(
+        encoding="utf-8"
+    )
+    assert page.count('id="data-table1-sums"') == 1
+    order = [
+        page.index(words) for words in ("corrections</p>", 'id="data-table1-sums"', "<p>sums</p>", "Again")
+    ]
+    assert order == sorted(order)
+
+
+def test_a_page_without_the_line_of_a_claim_fails_the_build_by_claim_and_table(source):
+    executed_page(source, "Data: :results:`table1_corrections.csv`.")
+    with pytest.raises(ExtensionError, match=r"table1-consistent' is shown beside table1_sums\.csv"):
+        build(source)
+
+
+def test_words_of_every_claim_are_in_the_index_of_the_search(source):
+    build(source)
+    stem = SearchEnglish({}).stem
+    terms = (source.parent / "out" / "searchindex.js").read_text(encoding="utf-8")
+    for claim in load_claims(source / "paper" / "claims.yaml"):
+        for word in re.findall("[a-z]{6,}", claim.claim.lower()):
+            assert f'"{stem(word)}":' in terms, word

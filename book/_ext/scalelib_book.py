@@ -1,6 +1,7 @@
 """Sphinx extension of the book: checks each executed page against its card, and says what it is.
 
-* ``{results}`table.csv` `` becomes a download link to the table beside the page's card.
+* ``{results}`table.csv` `` becomes a download link to the table beside the page's card; the cell above the first
+  one of a table gets an anchor, such as ``#data-table``.
 * Every page under ``book/executed/<profile>/`` gets a banner that names its tier.
 * The build fails if a table differs from its card, or if the page was executed from other code than
   the notebook that stands in ``notebooks/`` now.
@@ -20,6 +21,8 @@ from scalelib.errors import ResultsError
 from scalelib.provenance import Results, digest_notebook, read_results
 
 EXECUTED = "book/executed/"
+TABLE = "results-table"
+"""Attribute of a download link that names its table."""
 TIERS = {
     "control": (
         "Rendered control experiment, run at this build",
@@ -79,7 +82,33 @@ class ResultsRole(SphinxRole):
         profile, name = docname.removeprefix(EXECUTED).split("/")
         target = f"/results/{profile}/{name}/{file}"
         link = download_reference("", "", nodes.literal(text=file), reftarget=target, refdoc=docname)
+        link[TABLE] = file
         return [link], []
+
+
+def anchor_of(table: str) -> str:
+    """Anchor on a page of the cell above the line that names a table.
+
+    >>> anchor_of("layerwise_r2.csv.gz")
+    'data-layerwise-r2'
+    """
+    return f"data-{table.partition('.')[0].replace('_', '-')}"
+
+
+def add_anchors(_app: Sphinx, doctree: nodes.document) -> None:
+    """Put each table's anchor above the cell whose figure it holds the numbers of."""
+    known: set[str] = set()
+    for link in [node for node in doctree.findall(download_reference) if TABLE in node]:
+        anchor = anchor_of(link[TABLE])
+        if anchor in known:
+            continue
+        known.add(anchor)
+        block: nodes.Element = link
+        while not isinstance(block.parent, nodes.section | nodes.document):
+            block = block.parent
+        section, place = block.parent, block.parent.index(block)
+        above = [i for i in range(place) if "cell" in section[i].get("classes", [])]
+        section.insert(above[-1] if above else place, nodes.target("", "", ids=[anchor]))
 
 
 def add_banner(app: Sphinx, doctree: nodes.document) -> None:
@@ -106,4 +135,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     """Register the role and the banner, which also checks."""
     app.add_role("results", ResultsRole())
     app.connect("doctree-read", add_banner)
+    app.connect("doctree-read", add_anchors)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

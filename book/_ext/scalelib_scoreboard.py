@@ -1,7 +1,7 @@
 """Sphinx directive of the scoreboard page: the ledger, computed at build and shown as HTML.
 
 ``{scoreboard} glance | claims | table-1 | table-2 | table-a1 | figure | errata``. The build fails if a results file
-differs from its card or a claim's threshold from the record.
+differs from its card, a claim's threshold from the record, or if the page of a claim's notebook does not show its evidence.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from scalelib_book import EXECUTED, anchor_of
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from scalelib import scoreboard, scoreboard_cells
+from scalelib.claims import Claim
 from scalelib.errors import ScalelibError
 from scalelib.ledger import PROFILES, Ledger, build_ledger
 from scalelib.provenance import CARD, read_results
@@ -55,11 +58,29 @@ class Scoreboard(SphinxDirective):
             text = scoreboard_cells.cells(ledger, TABLES[part])
         return [nodes.raw("", text, format="html")]
 
-    def _link(self, profile: str, notebook: str) -> str | None:
-        target = f"book/executed/{profile}/{notebook}"
+    def _link(self, profile: str, claim: Claim) -> str | None:
+        target = f"{EXECUTED}{profile}/{claim.notebook}"
         if target not in self.env.found_docs:
             return None
-        return self.env.app.builder.get_relative_uri(self.env.docname, target)
+        page = self.env.app.builder.get_relative_uri(self.env.docname, target)
+        return f"{page}#{anchor_of(claim.shown or claim.table)}"
+
+
+def check_anchors(app: Sphinx, env: BuildEnvironment) -> None:
+    """Refuse a claim that points to a line which an executed page does not have."""
+    if PAGE not in env.found_docs:
+        return
+    claims = ledger_of(Path(app.srcdir)).claims
+    for docname in sorted(name for name in env.found_docs if name.startswith(EXECUTED)):
+        decided = [claim for claim in claims if docname.endswith(f"/{claim.notebook}")]
+        there = {name for node in env.get_doctree(docname).findall(nodes.target) for name in node["ids"]}
+        for claim in decided:
+            table = claim.shown or claim.table
+            if anchor_of(table) not in there:
+                raise ExtensionError(
+                    f"{docname}: the claim {claim.id!r} is shown beside {table}, which this page does not name. Write "
+                    f"{{results}}`{table}` below the evidence, or name another table as 'shown' in paper/claims.yaml."
+                )
 
 
 def _errata(root: Path) -> str:
@@ -83,5 +104,6 @@ def add_assets(
 def setup(app: Sphinx) -> dict[str, object]:
     """Register the directive and the page's script and style."""
     app.add_directive("scoreboard", Scoreboard)
+    app.connect("env-check-consistency", check_anchors)
     app.connect("html-page-context", add_assets)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
