@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Snakemake and the kernel that papermill starts must find the same environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup book test test-fast test-all lint notebooks-test reproduce bench clean
+.PHONY: help setup book test test-fast test-all lint notebooks-test reproduce badge bench clean
 
 help:
 	@echo "make book        execute the control profile and build the book (_build/html/index.html)"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-all    the same with every network of keras.applications (half an hour more)"
 	@echo "make reproduce   PROFILE=compact SCALELIB_DATA=/path: execute a profile, then build the book"
 	@echo "make check-book  every page of the built book in a browser, offline; needs Chromium, Node >= 20 and npm"
+	@echo "make badge       the README's badge, from the archived results"
 	@echo "make bench       the benchmarks: each against a peer or a limit of the same run"
 
 setup: $(SETUP)
@@ -70,6 +71,9 @@ test-all: lint
 
 notebooks-test: $(SETUP)
 	$(BIN)/python -m pytest --nbval --nbval-current-env --override-ini "testpaths=notebooks" notebooks
+
+badge: $(SETUP)
+	$(BIN)/scalelib ledger --profile paper --profile compact --badge book/_static/claims.svg
 
 bench: $(SETUP)
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -21,7 +21,7 @@ from scalelib.paper_cells import COLUMNS, a1_cells, figure_cells, table1_cells, 
 from scalelib.provenance import CARD, read_results
 from scalelib.verdicts import NOT_RUN, STATUSES
 
-__all__ = ["PROFILES", "REAL", "Ledger", "as_data", "build_ledger", "headline", "table_a1_cells"]
+__all__ = ["PROFILES", "REAL", "Ledger", "as_data", "basis", "build_ledger", "headline", "table_a1_cells"]
 
 PROFILES = ("paper", "compact", "control")
 REAL = ("paper", "compact")
@@ -98,6 +98,8 @@ def build_ledger(
 def headline(ledger: Ledger) -> pd.Series:
     """One status per claim: from the networks of all real-data profiles; from any profile where it is about no network.
 
+    A ledger without a real-data profile counts what it has; :func:`basis` says which.
+
     Returns
     -------
     pandas.Series of str
@@ -105,13 +107,29 @@ def headline(ledger: Ledger) -> pd.Series:
     """
     rows = ledger.verdicts
     about_none = {claim.id for claim in ledger.claims if claim.networks == "none"}
-    counted = rows[rows.profile.isin(REAL) | rows.claim.isin(about_none)]
+    counted = rows[rows.profile.isin(_profiles_counted(ledger)) | rows.claim.isin(about_none)]
     status = {claim.id: overall(counted.status[counted.claim == claim.id]) for claim in ledger.claims}
     return pd.Series(status, dtype=str)
 
 
+def basis(ledger: Ledger) -> str:
+    """On what the statuses of :func:`headline` rest, as words for a sentence.
+
+    Returns
+    -------
+    {"on real data", "in the rendered control experiment"}
+    """
+    real = set(_profiles_counted(ledger)) <= set(REAL)
+    return "on real data" if real else "in the rendered control experiment"
+
+
+def _profiles_counted(ledger: Ledger) -> list[str]:
+    given = list(ledger.verdicts.profile.unique())
+    return [profile for profile in given if profile in REAL] or given
+
+
 def as_data(ledger: Ledger) -> dict[str, Any]:
-    """The ledger as plain JSON data: counts, claims with all verdicts, cells, and the cards' identity.
+    """The ledger as plain JSON data: counts and their basis, claims with all verdicts, cells, and the cards' identity.
 
     Returns
     -------
@@ -142,6 +160,7 @@ def as_data(ledger: Ledger) -> dict[str, Any]:
         )
     wanted = ("name", "profile", "date", "code", "wall_time_s")
     return {
+        "basis": basis(ledger),
         "counts": {
             "claims": {name: int((status == name).sum()) for name in STATUSES},
             "cells": {

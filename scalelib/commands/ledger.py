@@ -1,4 +1,4 @@
-"""``scalelib ledger``: the scoreboard in a terminal, as JSON and as CSV.
+"""``scalelib ledger``: the scoreboard in a terminal, as JSON, as CSV and as a badge.
 
 Reads the paper's tables and the results through :mod:`scalelib.ledger`, and prints; computes nothing itself.
 """
@@ -18,8 +18,9 @@ EXAMPLES = """\
 example:
   scalelib ledger --json scoreboard.json
 
-Every claim of the paper with its status on real data, then one line per network with the numbers behind it; every
-results file is checked against its card and every threshold against the record of those written down beforehand.
+Every claim of the paper with its status on real data (with --profile control alone: in the rendered control
+experiment), then one line per network with the numbers behind it; every results file is checked against its card and
+every threshold against the record of those written down beforehand.
 Statuses: reproduced, partly, not reproduced, inconclusive, not run."""
 MARKS = {"reproduced": "✔", "partly": "◐", "not reproduced": "✘", "inconclusive": "?", "not run": "–"}
 PROFILES = ("paper", "compact", "control")
@@ -34,27 +35,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
     parser.add_argument("--csv", metavar="FILE", help="write one row per claim, profile and network")
+    parser.add_argument("--badge", metavar="FILE", help="write the counts of claims as a small SVG")
     parser.add_argument("--results", default="results", metavar="DIR", help="default: results")
     parser.add_argument("--paper", default="paper", metavar="DIR", help="default: paper")
 
 
 def run(options: argparse.Namespace) -> int:
     """Judge, print, write."""
+    from scalelib.badge import badge_svg
     from scalelib.ledger import as_data, build_ledger
 
     ledger = build_ledger(options.paper, options.results, profiles=options.profile or PROFILES)
     data = as_data(ledger)
-    print("\n".join(_lines(data, shutil.get_terminal_size().columns)))
     if options.json:
         _write(options.json, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if options.csv:
         _write(options.csv, ledger.verdicts.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    if options.badge:
+        _write(options.badge, badge_svg(ledger))
+    # Last, so that a reader who stops reading, such as head, keeps no file from being written.
+    print("\n".join(_lines(data, shutil.get_terminal_size().columns)))
     return 0
 
 
 def _lines(data: dict[str, Any], width: int) -> list[str]:
     counts = data["counts"]
-    lines = [_counts(f"{len(data['claims'])} claims, on real data", counts["claims"])]
+    lines = [_counts(f"{len(data['claims'])} claims, {data['basis']}", counts["claims"])]
     section = ""
     for claim in sorted(
         data["claims"], key=lambda claim: [int(part) for part in claim["section"].split(".")]
