@@ -181,7 +181,7 @@ def _cells(paper: Path, results: Path, profiles: Sequence[str]) -> pd.DataFrame:
         layerwise = _table(results, profile, "04_layerwise_r2", "layerwise_r2")
         transfer = _table(results, profile, "05_histopathology_transfer", "transfer")
         parts = [
-            table1_cells(paper / "table1.csv"),
+            table1_cells(paper / "table1.csv", _table(results, profile, "01_datasets", "table1")),
             table2_cells(paper / "table2.csv", transfer),
             a1_cells(paper / "table_a1.csv", layerwise),
             figure_cells(paper / "figure_labels.csv", layerwise),

@@ -148,24 +148,31 @@ def table2_cells(paper: str | os.PathLike[str], scores: pd.DataFrame | None = No
     return _beside(published, None if scores is None else _transfer(scores))
 
 
-def table1_cells(paper: str | os.PathLike[str]) -> pd.DataFrame:
+def table1_cells(paper: str | os.PathLike[str], patches: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 1 cell by cell: numbers of patches, which only the same images could give.
 
     Parameters
     ----------
     paper : path-like
         The file ``table1.csv``: columns ``split, magnification, patches``.
+    patches : pandas.DataFrame, optional
+        From :func:`scalelib.dataset_tables.beside_paper`: columns ``split, magnification, ours``. Default: nothing was run.
 
     Returns
     -------
     pandas.DataFrame
-        As :func:`a1_cells`, with ``tap`` = magnification and ``condition`` = split; all ``"not run"``.
+        As :func:`a1_cells`, with ``tap`` = magnification and ``condition`` = split. Counts have no interval and no sign, so
+        ``overlap`` and ``same_sign`` are missing; on other images than the paper's only their order means something.
     """
-    published = pd.read_csv(paper).rename(
-        columns={"patches": "paper", "magnification": "tap", "split": "condition"}
-    )
+    keys = {"magnification": "tap", "split": "condition"}
+    published = pd.read_csv(paper).rename(columns={"patches": "paper", **keys})
     needs = "the BCa nuclei images, cut into patches as in the paper: profile paper"
-    return _beside(published.assign(table="1", network="", unit="patches", needs=needs), None)
+    ours = None
+    if patches is not None:
+        ours = patches[[*keys, "ours"]].rename(columns=keys)
+        ours = ours.assign(network="", ours=ours.ours.astype(float), low=np.nan, high=np.nan, units=np.nan)
+    cells = _beside(published.assign(table="1", network="", unit="patches", needs=needs), ours)
+    return cells.assign(same_sign=pd.Series(np.nan, cells.index, dtype=object))
 
 
 def order_kept(cells: pd.DataFrame) -> tuple[int, int]:

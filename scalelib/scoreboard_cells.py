@@ -122,13 +122,13 @@ def _cell(cell: pd.Series, *, worst: float = -1.0, best: float = 1.0) -> str:
     interval = (
         f" ({_value(cell.low, digits)} to {_value(cell.high, digits)})" if math.isfinite(cell.low) else ""
     )
-    agree = "same sign" if cell.same_sign else "other sign"
+    agree = "" if pd.isna(cell.same_sign) else "; same sign" if cell.same_sign else "; other sign"
     if not pd.isna(cell.overlap):
         agree += ", overlaps" if cell.overlap else ", apart"
     gap = ("+" if cell.difference > 0 else "") + _value(cell.difference, digits)
     return (
         f'<td>{words}<span class="ours{shade(cell.ours)}">ours <b>{_value(cell.ours, digits)}</b>{interval}</span>'
-        f'<span class="gap">{gap}; {agree}</span></td>'
+        f'<span class="gap">{gap}{agree}</span></td>'
     )
 
 
@@ -149,7 +149,7 @@ def _table(table: str, head: str, body: str, rows: pd.DataFrame) -> str:
     ours = f", ours from {profiles}" if profiles else ""
     needs = "".join(f"<li>{html.escape(words)}</li>" for words in dict.fromkeys(rows.needs) if words)
     left = f"<p>What was not run needs:</p><ul>{needs}</ul>" if needs else ""
-    order = _order(rows)
+    order = _order(rows if table != "1" else _by_split(rows))
     return (
         f'<div class="scoreboard-scroll" tabindex="0" role="region" aria-label="{title}"><table class="cells">'
         f"<caption>{title}: {done} of {len(rows)} cells compared{ours}</caption><thead>{head}</thead><tbody>{body}</tbody></table></div>"
@@ -163,9 +163,15 @@ def _order(rows: pd.DataFrame) -> str:
     for condition, part in rows.groupby("condition", sort=False):
         kept, pairs = order_kept(part)
         if pairs:
-            signs = part.same_sign[part.status == COMPARED].astype(bool)
             name = CONDITION_WORDS.get(str(condition), str(condition))
-            found.append(
-                f"{name}: {kept} of {pairs} pairs in the paper's order, {signs.sum()} of {len(signs)} signs the same"
-            )
-    return f"<p>Order and sign. {html.escape('; '.join(found))}.</p>" if found else ""
+            words = f"{name}: {kept} of {pairs} pairs in the paper's order"
+            signs = part.same_sign[part.status == COMPARED].dropna().astype(bool)
+            found.append(words + (f", {signs.sum()} of {len(signs)} signs the same" if len(signs) else ""))
+    lead = "Order and sign" if rows.same_sign.notna().any() else "Order"
+    return f"<p>{lead}. {html.escape('; '.join(found))}.</p>" if found else ""
+
+
+def _by_split(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 without its totals, to be ordered by magnification within each split."""
+    rows = rows.assign(condition=rows.tap, tap=rows.condition)
+    return rows[(rows.tap != "total") & (rows.condition != "total")]

@@ -16,7 +16,14 @@ from scalelib.provenance import read_results
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 ARCHIVED = sorted((ROOT / "book" / "executed" / "compact").glob("*.ipynb"))
-PICTURES = {"example_images", "galleries", "manipulation_grid", "noise_gallery"}
+PICTURES = {
+    "example_images",
+    "galleries",
+    "manipulation_grid",
+    "noise_gallery",
+    "zoomed_regions",
+    "_draw_region",
+}
 """Functions of ``scalelib.plots`` that draw photographs, tissue, scenes or noise."""
 NUMBERS = {"heat_table", "choice_table", "cosine_by_tap", "kernel_sheet"}
 """Those that draw numbers or weights as a grid of colours."""

@@ -147,6 +147,19 @@ def test_table_1_is_not_run_cell_by_cell():
     assert cells.needs.str.contains("BCa").all()
 
 
+def test_table_1_has_our_counts_where_patches_were_cut_and_compares_no_sign():
+    published = pd.read_csv(PAPER / "table1.csv")
+    ours = published[["split", "magnification"]].assign(ours=published.patches // 10)
+    cells = table1_cells(PAPER / "table1.csv", ours).set_index(["condition", "tap"])
+    assert set(cells.status) == {"compared"}
+    assert cells.ours["validation", "30X"] == 350
+    assert cells.difference["validation", "30X"] == 350 - 3504
+    assert cells[["same_sign", "overlap", "low"]].isna().all(axis=None)
+    assert order_kept(cells.loc["train"]) == (28, 28)
+    part = table1_cells(PAPER / "table1.csv", ours[ours.split == "train"])
+    assert (part.status == "compared").sum() == 8
+
+
 def test_order_counts_pairs_and_ignores_what_was_not_run():
     cells = pd.DataFrame(
         {"paper": [1, 2, 3, 9], "ours": [1.0, 3.0, 2.0, np.nan], "status": ["compared"] * 3 + ["not run"]}

@@ -17,6 +17,7 @@ from typing import overload
 import numpy as np
 import pandas as pd
 
+from scalelib.datasets.annotations import Outlines
 from scalelib.datasets.slides import Slide
 from scalelib.errors import DataError
 from scalelib.progress import track
@@ -37,6 +38,8 @@ class PatchImages(Sequence[np.ndarray]):
         Columns ``slide, x, y, magnification``, one row per patch.
     size : int
         Side of a patch in pixels.
+    nuclei : dict of str to path or Outlines, optional
+        What each slide's nuclei are read from; kept, not looked at.
 
     Examples
     --------
@@ -48,8 +51,16 @@ class PatchImages(Sequence[np.ndarray]):
     (32, 32, 3)
     """
 
-    def __init__(self, openers: dict[str, Callable[[], Slide]], table: pd.DataFrame, size: int) -> None:
+    def __init__(
+        self,
+        openers: dict[str, Callable[[], Slide]],
+        table: pd.DataFrame,
+        size: int,
+        *,
+        nuclei: dict[str, Path | Outlines] | None = None,
+    ) -> None:
         self.openers = openers
+        self.nuclei = nuclei or {}
         self.table = table[["slide", "x", "y", "magnification"]].reset_index(drop=True)
         self.size = size
         self._rows = list(self.table.itertuples(index=False))

@@ -174,7 +174,9 @@ def slide_patches(
         )
     table = pd.DataFrame(rows).astype({"n_nuclei": int, "x": int, "y": int})
     digest = hashlib.sha256(table.to_csv(index=False, float_format="%.9g").encode()).hexdigest()
-    images = PatchImages({s.slide: s.open for s in sources}, table, size)
+    images = PatchImages(
+        {s.slide: s.open for s in sources}, table, size, nuclei={s.slide: s.nuclei for s in sources}
+    )
     return Dataset(name, images, table, {k: int(v) for k, v in counts.items() if v}, source, digest)
 
 

@@ -95,6 +95,34 @@ def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return np.sign((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]))
 
 
+def covered(vertices: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which points of a grid lie inside a polygon, by the non-zero rule.
+
+    Parameters
+    ----------
+    vertices : ndarray of shape (n_vertices, 2)
+    x : ndarray of shape (columns,)
+        Ascending.
+    y : ndarray of shape (rows,)
+
+    Returns
+    -------
+    ndarray of shape (rows, columns), bool
+
+    Examples
+    --------
+    >>> covered(np.array([[0, 0], [4, 0], [0, 4]]), np.array([0.5, 3.0]), np.array([0.5, 3.0])).tolist()
+    [[True, True], [True, False]]
+    """
+    start, end = vertices, np.roll(vertices, -1, axis=0)
+    edges, rows = np.nonzero((start[:, 1:] <= y) != (end[:, 1:] <= y))
+    (ax, ay), (bx, by) = start[edges].T, end[edges].T
+    meets = ax + (y[rows] - ay) / (by - ay) * (bx - ax)
+    winding = np.zeros((len(y), len(x) + 1), np.int32)
+    np.add.at(winding, (rows, np.searchsorted(x, meets)), np.where(by > ay, 1, -1))
+    return winding.cumsum(axis=1)[:, : len(x)] != 0
+
+
 def filled_area(vertices: np.ndarray) -> float:
     """Area inside a polygon by the non-zero rule, whatever its crossings.
 
@@ -116,10 +144,4 @@ def filled_area(vertices: np.ndarray) -> float:
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     step = (high - low) / 200
     x, y = (low[:, None] + step[:, None] * (np.arange(200) + 0.5)).reshape(2, 200)
-    following = np.roll(vertices, -1, axis=0)
-    winding = np.zeros((200, 201), np.int32)
-    for (ax, ay), (bx, by) in zip(vertices, following, strict=True):
-        rows = np.flatnonzero((ay <= y) != (by <= y))
-        meets = ax + (y[rows] - ay) / (by - ay) * (bx - ax) if len(rows) else np.empty(0)
-        np.add.at(winding, (rows, np.searchsorted(x, meets)), 1 if by > ay else -1)
-    return float((winding.cumsum(axis=1)[:, :200] != 0).sum() * step.prod())
+    return float(covered(vertices, x, y).sum() * step.prod())
