@@ -1,65 +1,99 @@
-"""Archived numbers are those that the library computes from the real data today."""
+"""Every archived table has a test that computes rows of it again: from images and weights, or from the table it follows from.
+
+A number that is edited together with its digest is then seen. Derived tables are computed again whole; of tables of
+measurements, each test takes a sample of its own.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
+from archive_rows import ARCHIVE, RECOMPUTED_BY, ROOT, agree, archived, settings
 
-from scalelib.datasets import load_dataset
-from scalelib.layer_tables import curves
-from scalelib.profiles import load_profile
-from scalelib.provenance import read_results
-from scalelib.study import layerwise_by_class, read_networks
+from scalelib.errors import ResultsError
+from scalelib.provenance import CARD, read_results
 
-ROOT = Path(__file__).parent.parent
-SETTINGS = load_profile(ROOT / "profiles" / "compact.yaml").notebooks["04_layerwise_r2"]
-TRAINED = [spec for spec in SETTINGS["networks"] if spec["weights"] != "random"]
-TOLERANCE = 0.02
+NOTEBOOKS = sorted(path.parent.name for path in ARCHIVE.glob(f"*/{CARD}"))
+for module in sorted(ROOT.glob("tests/test_archive_*.py")):
+    import_module(module.stem)
 
 
-def archived() -> pd.DataFrame:
-    return read_results(ROOT / "results" / "compact" / "04_layerwise_r2").table("layerwise_r2")
-
-
-@pytest.mark.data
-@pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec["label"])
-def test_archived_row_is_recomputed_from_the_photographs(
-    spec: dict[str, Any], voc_root: Path, weights_root: Path, keras_models: Path
-) -> None:
-    table = archived()
-    rows = table[(table.network == spec["label"]) & (table.weights == "imagenet")]
-    taps = list(dict.fromkeys(rows.tap))
-    tap = taps[2 * len(taps) // 3]
-    data = load_dataset(SETTINGS["dataset"], **SETTINGS["dataset_options"])
-    data = data.select((data.table.object_class == SETTINGS["dataset_options"]["classes"][0]).to_numpy())
-    [reading] = read_networks([spec], data.images, taps=[tap])
-    today = layerwise_by_class(
-        reading.activations, data.table, measures=["sqrt_area_ratio"], estimators=["ridge"], conditions="true"
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_every_archived_table_is_recomputed_by_some_test(notebook: str) -> None:
+    tables = {
+        f"{notebook}/{file.split('.')[0]}" for file in read_results(ARCHIVE / notebook).card.data["tables"]
+    }
+    recomputed = {name for name in RECOMPUTED_BY if name.startswith(f"{notebook}/")}
+    assert not tables - recomputed, (
+        f"write a test with @recomputes({', '.join(map(repr, sorted(tables - recomputed)))})"
     )
-    keys = ["tap", "object_class", "measure", "estimator", "condition", "repeat"]
-    both = today.merge(rows, on=keys, suffixes=("", "_archived"))
-    assert len(both) == len(today) == 10
-    assert (both.n_train == both.n_train_archived).all()
-    assert both.r2_test.to_numpy() == pytest.approx(both.r2_test_archived.to_numpy(), abs=TOLERANCE)
+    assert not recomputed - tables, f"no such tables: {sorted(recomputed - tables)}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_card_has_the_settings_of_the_profile(notebook: str) -> None:
+    card = read_results(ARCHIVE / notebook).card.data["parameters"]
+    given = {key: value for key, value in settings(notebook).items() if key in card}
+    assert given == {key: card[key] for key in given}
 
 
 def test_archive_holds_every_network_of_the_profile() -> None:
-    table = archived()
+    table = archived("04_layerwise_r2/layerwise_r2")
     wanted = {
         (spec["label"], spec.get("weights_label", spec["weights"]), seed)
-        for spec in SETTINGS["networks"]
+        for spec in settings("04_layerwise_r2")["networks"]
         for seed in (spec["seeds"] if spec["weights"] == "random" else [-1])
     }
     assert set(table[["network", "weights", "weights_seed"]].itertuples(index=False, name=None)) == wanted
 
 
-def test_archived_curves_follow_from_the_archived_rows() -> None:
-    stored = read_results(ROOT / "results" / "compact" / "04_layerwise_r2").table("curves")
-    again = curves(archived(), estimator="ridge", measure="sqrt_area_ratio")
-    keys = ["network", "weights", "curve", "tap"]
-    both = stored.merge(again, on=keys, suffixes=("", "_again"))
-    assert len(both) == len(stored) == len(again)
-    assert both["mean"].to_numpy() == pytest.approx(both.mean_again.to_numpy(), rel=1e-4, abs=1e-4)
+class TestComparison:
+    """The comparison itself can fail, and says where."""
+
+    NAME = "07_interpolation_peak/table1_sums"
+    KEYS = ("line", "name")
+
+    def test_a_changed_number_is_named_with_table_row_and_column(self) -> None:
+        again = archived(self.NAME)
+        again.loc[2, "sum"] += 1
+        with pytest.raises(
+            AssertionError, match=r"table1_sums: 1 of 12 values of 'sum' .* line=row, name=test: archived"
+        ):
+            agree(self.NAME, again, keys=self.KEYS, whole=True)
+
+    def test_a_number_within_tolerance_passes_and_one_beyond_fails(self) -> None:
+        again = archived(self.NAME)
+        agree(self.NAME, again.assign(sum=again["sum"] * 1.009), keys=self.KEYS, whole=True, rel=0.01)
+        with pytest.raises(AssertionError, match="12 of 12 values of 'sum'"):
+            agree(self.NAME, again.assign(sum=again["sum"] * 1.011), keys=self.KEYS, whole=True, rel=0.01)
+
+    @pytest.mark.parametrize("edit", ["lost", "new", "twice", "column"])
+    def test_rows_and_columns_must_be_the_same(self, edit: str) -> None:
+        again = archived(self.NAME)
+        edited = {
+            "lost": again.iloc[1:],
+            "new": again.assign(name=again.name.replace("test", "tset")),
+            "twice": again.iloc[[0, 0, 1]],
+            "column": again.drop(columns="sum"),
+        }[edit]
+        with pytest.raises(AssertionError, match=r"do not follow|not archived|rows twice|columns"):
+            agree(self.NAME, edited, keys=self.KEYS, whole=True)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_one_changed_byte_of_any_table_is_refused_by_file(notebook: str, tmp_path: Path) -> None:
+    folder = tmp_path / notebook
+    shutil.copytree(ARCHIVE / notebook, folder)
+    for file in read_results(folder).card.data["tables"]:
+        whole = (folder / file).read_bytes()
+        middle = len(whole) // 2
+        (folder / file).write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        with pytest.raises(
+            ResultsError, match=rf"{notebook}/{re.escape(file)} is not the file that the run wrote"
+        ):
+            read_results(folder)
+        (folder / file).write_bytes(whole)
