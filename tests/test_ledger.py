@@ -12,6 +12,7 @@ from scipy import stats
 from study_tables import corrected, layerwise
 
 from scalelib import cli
+from scalelib.commands.ledger import MARKS
 from scalelib.errors import ResultsError
 from scalelib.ledger import as_data, build_ledger, headline
 from scalelib.paper_cells import (
@@ -261,6 +262,35 @@ class TestCommand:
         assert len(pd.read_csv(tmp_path / "x.csv")) == sum(
             len(found["networks"]) for claim in data["claims"] for found in claim["profiles"].values()
         )
+
+    def test_every_status_in_the_json_is_the_one_that_is_printed(self, tmp_path, capsys):
+        good = layerwise({"a": LOW, "b": HIGH, "c": MID, "pre_softmax": MID, "softmax": LOW})
+        tables = {"layerwise_r2.csv.gz": pd.concat([good, a1_study()])}
+        archive(tmp_path, "compact", "04_layerwise_r2", **tables)
+        _, out, _ = self.run(capsys, "--results", str(tmp_path), "--json", str(tmp_path / "x.json"))
+        self.printed_as_in(out, tmp_path / "x.json", at_least={"reproduced", "not run"})
+
+    @pytest.mark.slow
+    def test_json_of_the_archived_results_holds_what_is_printed(self, tmp_path, capsys):
+        _, out, _ = self.run(capsys, "--results", str(ROOT / "results"), "--json", str(tmp_path / "x.json"))
+        self.printed_as_in(out, tmp_path / "x.json", at_least={"reproduced", "not reproduced"})
+
+    def printed_as_in(self, out: str, file: Path, *, at_least: set[str]) -> None:
+        data, words = json.loads(file.read_text(encoding="utf-8")), " ".join(out.split())
+        assert at_least <= {claim["status"] for claim in data["claims"]}
+        for claim in data["claims"]:
+            assert f"{MARKS[claim['status']]} {claim['status']} {claim['claim']}" in words, claim["id"]
+            for profile, found in claim["profiles"].items():
+                for row in found["networks"]:
+                    name = f"{profile}, {row['network']}" if row["network"] else profile
+                    if row["status"] != "not run":
+                        line = " ".join(f"{name}: {row['status']}. {row['evidence']}".split())
+                        assert line in words, (claim["id"], name)
+        for table in ("1", "2", "A1"):
+            own = [cell["status"] for cell in data["cells"] if cell["table"] == table]
+            line = next(part for part in out.splitlines() if part.strip().startswith(f"Table {table}:"))
+            for status in set(own):
+                assert f"{own.count(status)} {status}" in line
 
     def test_without_results_everything_is_not_run(self, tmp_path, capsys):
         status, out, _ = self.run(capsys, "--results", str(tmp_path))
