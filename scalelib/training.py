@@ -102,7 +102,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     length = dict.fromkeys(("epochs", "patience"))
     identity = {**identity, "seed": seed, "schedule": {**asdict(schedule), **length, "workers": None}}
-    shift, scale = _scaling(targets[train_rows], schedule.target_scaling, name)
+    shift, scale = target_scaling(targets[train_rows], schedule.target_scaling, name)
     scaled = ((targets - shift) / scale).astype(np.float32)
     model = _prepared(model, schedule)
     variables = model_variables(model)
@@ -176,7 +176,27 @@ def train(
     return Trained(model, table, int(table.loc[table["val_loss"].idxmin(), "epoch"]), predict)
 
 
-def _scaling(targets: np.ndarray, scaling: str, name: str) -> tuple[float, float]:
+def target_scaling(targets: np.ndarray, scaling: str, name: str) -> tuple[float, float]:
+    """Shift and scale that bring training targets to what a network learns.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n,)
+        Of the training patches alone.
+    scaling : {"standard", "none"}
+    name : str
+        Names the run in errors.
+
+    Returns
+    -------
+    tuple of float
+        Mean and standard deviation, or 0 and 1.
+
+    Raises
+    ------
+    ResultsError
+        If the targets do not vary or are not finite.
+    """
     spread = float(np.std(targets))
     if not np.isfinite(spread) or spread == 0:
         raise ResultsError(

@@ -145,10 +145,9 @@ def train_transfer(
                 f"Received: {done['wanted']} there, {wanted} wanted.\nUse another folder, or remove it."
             )
         return place
-    values = np.log2(table["magnification"]) if target == "log2_magnification" else table["mean_area_px"]
     rows = {split: np.flatnonzero(table["split"] == split) for split in ("train", "validation", "test")}
     trained = train(
-        prune(net, at=tap, outputs=1, random_state=seed), images, values.to_numpy(np.float64),
+        prune(net, at=tap, outputs=1, random_state=seed), images, target_values(table, target),
         train_rows=rows["train"], validation_rows=rows["validation"], preprocess=net.preprocess, folder=place,
         name=" ".join(map(str, named.values())), identity=identity, seed=seed, schedule=schedule,
     )  # fmt: skip
@@ -220,6 +219,30 @@ def run_transfer(
                 raise
             failed[f"{network.label} {row} {target} {seed}"] = str(error)
     return failed
+
+
+def target_values(table: pd.DataFrame, target: str) -> np.ndarray:
+    """What a network is to predict for each patch.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row per patch: ``magnification, mean_area_px``.
+    target : {"area", "log2_magnification"}
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        In px of the patch, or in octaves.
+
+    Examples
+    --------
+    >>> target_values(pd.DataFrame({"magnification": [5.0, 40.0]}), "log2_magnification").round(2).tolist()
+    [2.32, 5.32]
+    """
+    if target == "log2_magnification":
+        return np.log2(table["magnification"].to_numpy(np.float64))
+    return table["mean_area_px"].to_numpy(np.float64)
 
 
 def _check(row: str, target: str, table: pd.DataFrame) -> None:

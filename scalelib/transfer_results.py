@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,14 @@ class TransferTables:
     runs: pd.DataFrame
 
 
-def collect(folder: str | Path) -> TransferTables:
-    """Tables of all finished runs in a folder; unfinished ones are left out.
+def collect(folder: str | Path, *, names: Collection[str] | None = None) -> TransferTables:
+    """Tables of the finished runs in a folder; unfinished ones are left out.
 
     Parameters
     ----------
     folder : path-like
+    names : collection of str, optional
+        Runs that are wanted, see :func:`run_name`. Default: all that are there.
 
     Returns
     -------
@@ -63,6 +66,7 @@ def collect(folder: str | Path) -> TransferTables:
     ...
     """
     places = sorted(path.parent for path in Path(folder).glob(f"*/{DONE}"))
+    places = [place for place in places if names is None or place.name in names]
     if not places:
         raise ResultsError(
             f"collect: no finished run in {Path(folder).as_posix()}.\nReceived: no */{DONE}.\nTrain with run_transfer."

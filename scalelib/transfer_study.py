@@ -5,6 +5,7 @@ Here the parts meet: entries of a profile, results of another notebook, training
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 from scalelib.errors import ResultsError, did_you_mean
 from scalelib.schedule import Schedule
 from scalelib.transfer import ROWS, SEEDS, TransferNetwork, run_transfer
+from scalelib.transfer_results import run_name
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,88 @@ def chosen_taps(answers: pd.DataFrame, *, weights: str = "imagenet") -> dict[str
     """
     rows = answers[answers["weights"].astype(str).str.startswith(weights)]
     return dict(zip(rows["network"], rows["peak_tap"], strict=True))
+
+
+def planned_runs(plans: Iterable[PlannedTransfer], *, rows: Sequence[str] = ROWS) -> list[str]:
+    """Names of all runs that are planned, as :func:`scalelib.transfer_results.collect` takes them.
+
+    Parameters
+    ----------
+    plans : iterable of PlannedTransfer
+    rows : sequence of str, default=("pretrained", "scratch", "pruned")
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> spec = {"name": "SqueezeNet", "full_tap": "conv10", "transfer_seeds": 1}
+    >>> planned_runs(plan_transfer([spec], {"SqueezeNet": "fire9"}), rows=["pruned"])
+    ['SqueezeNet_pruned_fire9_area_1001']
+    """
+    found = []
+    for plan in plans:
+        net = plan.network
+        for row, seed, target in itertools.product(rows, plan.seeds, plan.targets):
+            tap = net.pruned_tap if row == "pruned" else net.full_tap
+            found.append(run_name(network=net.label, row=row, tap=tap, target=target, seed=seed))
+    return found
+
+
+def described(network: TransferNetwork, tap: str) -> dict[str, Any]:
+    """A network as :func:`scalelib.magnification_fit.fit_estimator` takes it.
+
+    Parameters
+    ----------
+    network : TransferNetwork
+    tap : str
+        Whose pooled features are read.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> described(TransferNetwork("m", "MobileNet", "conv_pw_13", "conv_pw_11"), "conv_pw_5")["tap"]
+    'conv_pw_5'
+    """
+    options = {key: value for key, value in network.options.items() if key != "taps"}
+    return {"name": network.name, "tap": tap, "weights": network.weights, "options": options}
+
+
+def read_out_specs(specs: Iterable[Mapping[str, Any]], *, size: int) -> list[dict[str, Any]]:
+    """The same networks as :func:`scalelib.study_reading.read_networks` takes them, with trained and with random weights.
+
+    Parameters
+    ----------
+    specs : iterable of mapping
+        See :func:`plan_transfer`.
+    size : int
+        Side of the patches in pixels.
+
+    Returns
+    -------
+    list of dict
+
+    Examples
+    --------
+    >>> specs = read_out_specs([{"name": "SqueezeNet", "full_tap": "conv10"}], size=96)
+    >>> [spec["weights_label"] for spec in specs], specs[0]["input_size"]
+    (['trained', 'random'], 96)
+    """
+    found = []
+    for spec in specs:
+        kept = {key: value for key, value in spec.items() if key not in _TRAINING}
+        for label in ("trained", "random"):
+            weights = kept.get("weights", "imagenet") if label == "trained" else "random"
+            found.append({**kept, "weights": weights, "weights_label": label, "input_size": size})
+    return found
+
+
+_TRAINING = {"full_tap", "transfer_seeds", "targets", "learning_rate", "weights_label", "seeds"}
+"""Keys of an entry that say how a network is trained, not which it is."""
 
 
 def run_plans(

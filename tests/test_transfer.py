@@ -121,6 +121,22 @@ def test_training_learns_and_keeps_the_best_validation_weights(tmp_path):
     assert trained.history.loss.iloc[-1] < 0.5 * trained.history.loss.iloc[0]
 
 
+def test_patience_stops_after_epochs_without_a_better_one(tmp_path):
+    """The same epochs as without patience, up to the stop, and a rerun trains nothing more."""
+    options = {"epochs": 12, "learning_rate": 0.3}
+    whole = fit(tmp_path / "whole", **options).history
+    late = whole.epoch - whole.val_loss.cummin().map(lambda best: whole.epoch[whole.val_loss == best].iloc[0])
+    expected = int(whole.epoch[late >= 2].min())
+    assert expected < 12
+    stopped = fit(tmp_path / "stopped", **options, patience=2)
+    assert stopped.history.epoch.max() == expected
+    assert np.allclose(stopped.history.val_loss, whole.val_loss[:expected], rtol=1e-4)
+    assert stopped.best_epoch == expected - 2
+    lines = (tmp_path / "stopped" / "log.jsonl").read_text().count("epoch finished")
+    fit(tmp_path / "stopped", **options, patience=2)
+    assert (tmp_path / "stopped" / "log.jsonl").read_text().count("epoch finished") == lines
+
+
 def test_going_on_from_a_checkpoint_equals_not_having_stopped(tmp_path):
     """Weights, optimiser, dropout's generator, best weights and order: within 1e-5 after three more epochs."""
     whole = fit(tmp_path / "whole", epochs=5, augment=True)

@@ -213,6 +213,7 @@ def _write_pyramid(path: Path, pixels: np.ndarray, *, power: float, mpp: float) 
                 tile=(TILE, TILE),
                 photometric="rgb",
                 compression="zlib",
+                compressionargs={"level": 1},
                 subfiletype=int(level is not pixels),
                 description=f"Aperio Image Library v12.0\n{stated}|AppMag = {power:g}|MPP = {mpp:g}",
                 metadata=None,

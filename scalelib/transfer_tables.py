@@ -1,0 +1,375 @@
+"""Transfer as tables to show: plans, Table 2 in the paper's form, read-outs tap by tap.
+
+Knows tables and plans only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scalelib.transfer_study import PlannedTransfer
+
+ROW_NAMES = {"pretrained": "full, pretrained", "scratch": "full, from scratch", "pruned": "pruned"}
+"""Rows of Table 2 in words."""
+
+
+def plan_table(plans: Iterable[PlannedTransfer]) -> pd.DataFrame:
+    """What is trained, as it was fixed beforehand.
+
+    Parameters
+    ----------
+    plans : iterable of PlannedTransfer
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per network: ``network, full_tap, pruned_tap, seeds, targets, epochs, patience, learning_rate``.
+    """
+    return pd.DataFrame(
+        {
+            "network": plan.network.label,
+            "full_tap": plan.network.full_tap,
+            "pruned_tap": plan.network.pruned_tap,
+            "seeds": len(plan.seeds),
+            "targets": ", ".join(plan.targets),
+            "epochs": plan.schedule.epochs,
+            "patience": plan.schedule.patience,
+            "learning_rate": plan.schedule.learning_rate,
+        }
+        for plan in plans
+    )
+
+
+def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Table 2 in the paper's form, its rows above ours.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`scalelib.transfer_results.table_2`; the target ``area`` is shown.
+    paper : pandas.DataFrame
+        ``network, row, tap, score, mean, sd, seeds``, scores ``mae_px`` and ``kappa``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``source, network, row, tap, mean absolute error (px), kappa, seeds, converged``; values as
+        ``mean (standard deviation over seeds)``; ``converged`` counts seeds, and is empty for the paper.
+
+    Examples
+    --------
+    >>> paper = pd.DataFrame({"network": "n", "row": "pruned", "tap": "t", "score": ["mae_px", "kappa"],
+    ...                       "mean": [54.93, 0.571], "sd": [4.32, 0.05], "seeds": 10})
+    >>> ours = pd.DataFrame({"network": ["m"], "row": "scratch", "tap": "u", "target": "area", "seeds": 2,
+    ...     "converged": 2, "mae_px": 60.0, "mae_px_sd": 1.0, "kappa": 0.5, "kappa_sd": float("nan")})
+    >>> as_published(ours, paper)["kappa"].tolist()
+    ['0.571 (0.050)', '0.500']
+    """
+    wide = paper.pivot(index=["network", "row", "tap", "seeds"], columns="score", values=["mean", "sd"])
+    theirs = pd.DataFrame(
+        {
+            "mae_px": wide["mean", "mae_px"],
+            "mae_px_sd": wide["sd", "mae_px"],
+            "kappa": wide["mean", "kappa"],
+            "kappa_sd": wide["sd", "kappa"],
+        }
+    ).reset_index()
+    ours = table[table["target"] == "area"]
+    both = pd.concat(
+        [theirs.assign(source="paper", converged=""), ours.assign(source="ours")], ignore_index=True
+    )
+    ranks = pd.DataFrame(
+        {
+            "source": both["source"].map({"paper": 0, "ours": 1}),
+            "network": both["network"],
+            "row": both["row"].map({row: place for place, row in enumerate(ROW_NAMES)}),
+        }
+    )
+    both = both.loc[ranks.sort_values(["source", "network", "row"]).index]
+    return pd.DataFrame(
+        {
+            "source": both["source"],
+            "network": both["network"],
+            "row": both["row"].map(ROW_NAMES),
+            "tap": both["tap"],
+            "mean absolute error (px)": _with_spread(both["mae_px"], both["mae_px_sd"], 2),
+            "kappa": _with_spread(both["kappa"], both["kappa_sd"], 3),
+            "seeds": both["seeds"],
+            "converged": both["converged"],
+        }
+    ).reset_index(drop=True)
+
+
+def mark_scale_choice(scores: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFrame:
+    """Mark the tap that scale R² on natural images chose.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From :func:`scalelib.readout.read_out_scores`.
+    chosen : mapping of str to str
+        Network → tap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the column ``scale_chosen``.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"network": "n", "tap": ["a", "b"]})
+    >>> mark_scale_choice(table, {"n": "b"}).scale_chosen.tolist()
+    [False, True]
+    """
+    return scores.assign(scale_chosen=scores["tap"] == scores["network"].map(chosen))
+
+
+def read_out_answers(scores: pd.DataFrame) -> pd.DataFrame:
+    """Per network and target: the tap that validation chose, the tap that scale R² chose, and the last tap, on test.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From :func:`mark_scale_choice`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per network and target: ``score`` (its name), ``mean_predictor``; ``best_tap``, ``scale_tap``,
+        ``last_tap`` with their scores ``best``, ``scale``, ``last``; ``taps_apart`` between best and scale.
+    """
+    rows = []
+    shown = scores[(scores["slide"] == "all") & (scores["split"] == "test")]
+    for (network, target), part in shown.groupby(["network", "target"], sort=False):
+        name = "mae_px" if target == "area" else "kappa"
+        values = part.set_index("tap")[name]
+        taps = [tap for tap in values.index if tap != "mean"]
+        best = part.loc[part["chosen"], "tap"].iloc[0]
+        scale = part.loc[part["scale_chosen"], "tap"]
+        at = scale.iloc[0] if len(scale) else ""
+        rows.append(
+            {
+                "network": network,
+                "target": target,
+                "score": name,
+                "mean_predictor": values["mean"],
+                "best_tap": best,
+                "best": values[best],
+                "scale_tap": at,
+                "scale": values.get(at, np.nan),
+                "last_tap": taps[-1],
+                "last": values[taps[-1]],
+                "taps_apart": abs(taps.index(best) - taps.index(at)) if at else np.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def held_out_r2(
+    predictions: pd.DataFrame, *, by: Sequence[str] = ("network", "target", "tap")
+) -> pd.DataFrame:
+    """R² on test patches.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        From :func:`scalelib.readout.read_out`.
+    by : sequence of str, default=("network", "target", "tap")
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns `by` and ``r2``.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"network": "n", "target": "log2_magnification", "tap": "t", "split": "test",
+    ...                      "magnification": [4.0, 8.0], "mean_area_px": 1.0, "predicted": [2.0, 3.0]})
+    >>> held_out_r2(rows).r2.item()
+    1.0
+    """
+    test = predictions[predictions["split"] == "test"]
+    true = np.where(test["target"] == "area", test["mean_area_px"], np.log2(test["magnification"]))
+    test = test.assign(true=true, error=(true - test["predicted"]) ** 2)
+    groups = test.groupby(list(by), sort=False)
+    spread = groups["true"].var(ddof=0) * groups.size()
+    return (1 - groups["error"].sum() / spread).rename("r2").reset_index()
+
+
+def three_curves(object_scale: pd.DataFrame, pitch: pd.DataFrame, tissue: pd.DataFrame) -> pd.DataFrame:
+    """Where object scale, the pixel pitch of photographs and the magnification of tissue are read, tap by tap.
+
+    Parameters
+    ----------
+    object_scale : pandas.DataFrame
+        The table ``curves`` of the layer-wise notebook, of trained weights: ``network, tap, curve, mean``; shuffled
+        measures are passed over.
+    pitch : pandas.DataFrame
+        ``network, tap, r2_test``, several repeats a tap.
+    tissue : pandas.DataFrame
+        From :func:`held_out_r2`; the target ``log2_magnification`` counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``network, tap, curve, r2``, taps that all three read.
+    """
+    trained = object_scale[~object_scale["curve"].str.startswith("shuffled")]
+    parts = {
+        "object scale in photographs": trained.rename(columns={"mean": "r2"}),
+        "pixel pitch of photographs": pitch.groupby(["network", "tap"], sort=False)["r2_test"]
+        .mean().rename("r2").reset_index(),
+        "magnification of tissue": tissue[(tissue["target"] == "log2_magnification") & (tissue["tap"] != "mean")],
+    }  # fmt: skip
+    rows = pd.concat(
+        [part[["network", "tap", "r2"]].assign(curve=name) for name, part in parts.items()], ignore_index=True
+    )
+    complete = rows.groupby(["network", "tap"])["curve"].transform("nunique") == len(parts)
+    return rows[complete].reset_index(drop=True)
+
+
+def cost_taps(pruned_tap: str, taps: Sequence[str]) -> list[str]:
+    """Taps whose cost is shown: the first of each quarter of the network, the pruned one and the last map.
+
+    Parameters
+    ----------
+    pruned_tap : str
+    taps : sequence of str
+        In the network's order.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> cost_taps("c", ["a", "b", "c", "d", "softmax"])
+    ['b', 'c', 'd']
+    """
+    maps = [tap for tap in taps if tap not in {"pre_softmax", "softmax"}]
+    wanted = {maps[len(maps) // 3], maps[2 * len(maps) // 3], maps[-1], pruned_tap}
+    return [tap for tap in maps if tap in wanted]
+
+
+def transfer_answer(compared: pd.DataFrame, *, score: str, first: str, second: str) -> str:
+    """One comparison of two rows in words, over networks.
+
+    Parameters
+    ----------
+    compared : pandas.DataFrame
+        From :func:`scalelib.slide_tests.compare_rows`, of one target.
+    score : {"mae_px", "kappa"}
+    first, second : str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> compared = pd.DataFrame({"network": ["n"], "score": "kappa", "first": "pruned", "second": "scratch",
+    ...                          "difference": 0.1, "p_holm": 0.01})
+    >>> transfer_answer(compared, score="kappa", first="pruned", second="scratch")
+    'better for n (p 0.010)'
+    """
+    sign = -1 if score.startswith("mae") else 1
+    rows = compared[
+        (compared["score"] == score) & (compared["first"] == first) & (compared["second"] == second)
+    ]
+    words = []
+    for row in rows.itertuples():
+        gain = row.difference * sign
+        word = "not significantly different" if row.p_holm >= 0.05 else "better" if gain > 0 else "worse"
+        words.append(f"{word} for {row.network} (p {row.p_holm:.3f})")
+    return "; ".join(words)
+
+
+def nearest_to_tissue(three: pd.DataFrame) -> tuple[str, int, int]:
+    """Best taps of the three curves in words, and in how many networks pixel pitch explains the best tap for tissue.
+
+    Parameters
+    ----------
+    three : pandas.DataFrame
+        From :func:`three_curves`.
+
+    Returns
+    -------
+    words : str
+        The best taps, network by network.
+    nearer : int
+        Networks whose best tap for pixel pitch lies nearer to the one for tissue than the one for object scale does.
+    networks : int
+
+    Examples
+    --------
+    >>> names = ["object scale in photographs", "pixel pitch of photographs", "magnification of tissue"]
+    >>> three = pd.DataFrame({"network": "n", "tap": ["a", "b"] * 3, "curve": np.repeat(names, 2),
+    ...                       "r2": [0.1, 0.9, 0.8, 0.2, 0.7, 0.6]})
+    >>> nearest_to_tissue(three)
+    ('In n, object scale is read best at b, pixel pitch at a, and tissue at a.', 1, 1)
+    """
+    words, nearer = [], 0
+    for network, part in three.groupby("network", sort=False):
+        taps = list(dict.fromkeys(part["tap"]))
+        wide = part.pivot(index="curve", columns="tap", values="r2")[taps]
+        best = {str(curve).split(" ")[0]: taps.index(wide.loc[curve].idxmax()) for curve in wide.index}
+        scale, pitch, tissue = best["object"], best["pixel"], best["magnification"]
+        nearer += abs(pitch - tissue) < abs(scale - tissue)
+        words.append(
+            f"In {network}, object scale is read best at {taps[scale]}, pixel pitch at {taps[pitch]}, "
+            f"and tissue at {taps[tissue]}."
+        )
+    return " ".join(words), int(nearer), len(words)
+
+
+def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str | float]:
+    """What the page says in words, by the key under which it is glued.
+
+    Parameters
+    ----------
+    compared : pandas.DataFrame
+        From :func:`scalelib.slide_tests.compare_rows`, target ``area``.
+    three : pandas.DataFrame
+        From :func:`three_curves`.
+    runs : pandas.DataFrame
+        One row per run: ``converged``.
+
+    Returns
+    -------
+    dict of str to str or float
+    """
+    found: dict[str, str | float] = {
+        f"{score.split('_')[0]}_{other}": transfer_answer(compared, score=score, first="pruned", second=other)
+        for score in ("mae_px", "kappa")
+        for other in ("pretrained", "scratch")
+    }
+    better = compared["difference"] * np.where(compared["score"] == "mae_px", -1, 1) > 0
+    holds = (better & (compared["p_holm"] < 0.05) & (compared["second"] == "pretrained")).groupby(
+        compared["network"]
+    )
+    both = [str(network) for network, flags in holds if flags.sum() == 2]
+    networks = compared["network"].nunique()
+    found["headline"] = (
+        "The paper's claim, that pruning improves both over the full network, holds here for "
+        f"{', '.join(both) if both else 'none'} of the {networks} networks."
+        if networks > 1
+        else f"The paper's claim, that pruning improves both over the full network, {'holds' if both else 'does not hold'} here."
+    )
+    words, nearer, of = nearest_to_tissue(three)
+    found["why"] = (
+        f"{words} In {nearer} of {of} the best tap for pixel pitch lies nearer to the best one for tissue than the best "
+        "tap for object scale does."
+    )
+    found["late"], found["n_runs"] = float((~runs["converged"]).sum()), float(len(runs))
+    return found
+
+
+def _with_spread(mean: pd.Series, spread: pd.Series, digits: int) -> list[str]:
+    def shown(m: Any, s: Any) -> str:
+        return f"{m:.{digits}f}" + ("" if pd.isna(s) else f" ({s:.{digits}f})")
+
+    return [shown(m, s) for m, s in zip(mean, spread, strict=True)]
