@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "show what is installed, which data and weights are here, and how to get the rest",
     "quantify": "measure how well each layer of a network reads a measure of your own images",
     "prune": "cut a network at a layer and give it a new head",
+    "magnification": "estimate the magnification of slides and figures that do not state it",
     "ledger": "show which of the paper's claims and numbers are reproduced, and by which results",
 }
 

@@ -53,3 +53,22 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     if not close:
         return ""
     return "Did you mean " + " or ".join(repr(name) for name in close) + "?"
+
+
+def reason(error: ScalelibError) -> str:
+    """The rule that was broken, without the operation, for a line that names the image itself.
+
+    Parameters
+    ----------
+    error : ScalelibError
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> reason(DataError("open_slide: a.svs cannot be opened.\\nReceived: nothing."))
+    'a.svs cannot be opened'
+    """
+    return str(error).splitlines()[0].rstrip(".").split(": ", 1)[-1]

@@ -11,7 +11,7 @@ import math
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from scalelib.validation import check_activations
 MARGIN = 1.3
 """Tissue from other laboratories lies farther off than held-out tissue of the same archive: accepted is
 what lies up to this factor beyond the farthest held-out slide. Slides of two other sources lay within
-1.27, photographs beyond 1.5, in a pilot with features from the middle of MobileNet 0.25."""
+1.27, photographs beyond 1.5, in a pilot with features from the middle of MobileNet 0.25. The factor was
+set after seeing these two slides (CMU-1-Small-Region, TCGA-CR-7395): that they are accepted proves nothing."""
 
 OUTSIDE = math.sqrt(2)
 """An estimate beyond the training range by more than this factor is refused."""
@@ -85,6 +86,8 @@ class MagnificationEstimator:
         Side of a patch in pixels.
     network : dict
         What makes the features: JSON-serialisable, see scalelib.magnification_images.
+    data : dict, default={}
+        What it was fitted on: JSON-serialisable.
     """
 
     coefficients: np.ndarray
@@ -97,6 +100,7 @@ class MagnificationEstimator:
     limits: tuple[float, float]
     patch_size: int
     network: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def octaves(self, features: np.ndarray) -> np.ndarray:
         """Log2 magnification of each patch, of shape (n,)."""
@@ -139,7 +143,7 @@ class MagnificationEstimator:
         reach = conformal_quantile(self.residuals, level)
         value, low, high = (float(2**v) for v in (middle, middle - reach, middle + reach))
         if novelty > 1:
-            refused = f"unlike the training tissue ({novelty:.1f} times the accepted distance)"
+            refused = f"unlike the training tissue ({novelty:.2f} times the accepted distance)"
         elif not self.limits[0] / OUTSIDE <= value <= self.limits[1] * OUTSIDE:
             refused = f"outside the range from {self.limits[0]:g}X to {self.limits[1]:g}X"
         else:
@@ -149,7 +153,9 @@ class MagnificationEstimator:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the estimator as ``.npz``, atomically and without pickle."""
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
-        meta = json.dumps({"patch_size": self.patch_size, "network": dict(self.network)})
+        meta = json.dumps(
+            {"patch_size": self.patch_size, "network": dict(self.network), "data": dict(self.data)}
+        )
         arrays["meta"] = np.frombuffer(meta.encode(), np.uint8)
 
         def write(stream: io.BufferedIOBase) -> None:
@@ -196,6 +202,7 @@ def load_estimator(path: str | os.PathLike[str]) -> MagnificationEstimator:
             limits=(float(arrays["limits"][0]), float(arrays["limits"][1])),
             patch_size=int(meta["patch_size"]),
             network=meta["network"],
+            data=meta.get("data", {}),
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ResultsError(
@@ -205,7 +212,12 @@ def load_estimator(path: str | os.PathLike[str]) -> MagnificationEstimator:
 
 
 def fit_magnification(
-    features: np.ndarray, table: pd.DataFrame, *, patch_size: int, network: Mapping[str, Any] | None = None
+    features: np.ndarray,
+    table: pd.DataFrame,
+    *,
+    patch_size: int,
+    network: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> MagnificationEstimator:
     """Fit an estimator on training patches and calibrate it on validation patches.
 
@@ -219,6 +231,8 @@ def fit_magnification(
         Side of the patches in pixels.
     network : mapping, optional
         Description of the network, kept with the estimator.
+    data : mapping, optional
+        Description of the data, kept with the estimator.
 
     Returns
     -------
@@ -277,4 +291,5 @@ def fit_magnification(
         limits=(float(table["magnification"].min()), float(table["magnification"].max())),
         patch_size=patch_size,
         network=dict(network or {}),
+        data=dict(data or {}),
     )

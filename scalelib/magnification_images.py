@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scalelib.activations import extract
-from scalelib.datasets.patch_labels import patch_positions, tissue_mask, tissue_share
+from scalelib.datasets.patch_labels import tissue_mask, tissue_positions
 from scalelib.datasets.slides import open_slide
 from scalelib.errors import DataError, ResultsError
 from scalelib.magnification import Estimate, MagnificationEstimator
@@ -61,7 +61,36 @@ def describe_network(
         "input_size": input_size,
         "options": dict(options or {}),
     }
-    return {**wanted, "weights_digest": _load(wanted).weights_digest}
+    return {**wanted, "weights_digest": load_described(wanted).weights_digest}
+
+
+def load_described(network: Mapping[str, Any], *, data_root: str | os.PathLike[str] | None = None) -> Network:
+    """Load the network that :func:`describe_network` describes.
+
+    Parameters
+    ----------
+    network : mapping
+        ``name, weights, input_size, options``, as an estimator keeps them.
+    data_root : path-like, optional
+        Where weight files are looked for first.
+
+    Returns
+    -------
+    Network
+
+    Examples
+    --------
+    >>> load_described({"name": "MobileNet", "weights": "random", "input_size": 32,
+    ...                 "options": {"alpha": 0.25, "include_top": False}}).input_size
+    (32, 32)
+    """
+    return load_network(
+        network["name"],
+        weights=network["weights"],
+        input_size=network["input_size"],
+        data_root=data_root,
+        **network["options"],
+    )
 
 
 def image_patches(
@@ -108,17 +137,38 @@ def image_patches(
         raise DataError(f"image_patches: downsample is at least 1.\nReceived: {downsample}.")
     # The scale is what is asked for: a nominal one makes "magnification" mean pixels of the image.
     with open_slide(image, power=40.0, mpp=0.25) as slide:
+        if min(slide.size) < size * downsample:
+            raise DataError(
+                f"image_patches: a patch of {size * downsample:g} px a side is no larger than the slide or "
+                f"image, here {slide.size[0]}×{slide.size[1]} px.\n"
+                f"Received: size={size}, downsample={downsample:g}.\nGive a larger image or a smaller downsample."
+            )
         nominal = slide.power / downsample
-        places = patch_positions(slide, size, nominal)
-        tissue = tissue_mask(slide.overview())
-        extent = size * downsample
-        shares = np.array(
-            [tissue_share(tissue, slide.size, (x, y, x + extent, y + extent)) for x, y in places]
+        found = tissue_positions(
+            slide,
+            tissue_mask(slide.overview()),
+            size,
+            nominal,
+            min_tissue=min_tissue,
+            at_most=max_patches,
+            random_state=random_state,
         )
-        usable = np.flatnonzero(shares >= min(min_tissue, shares.max()))
-        if len(usable) > max_patches:
-            usable = np.sort(np.random.default_rng(random_state).permutation(usable)[:max_patches])
-        return np.stack([slide.read(*places[i], size, magnification=nominal) for i in usable])
+        return np.stack([slide.read(x, y, size, magnification=nominal) for x, y, _ in found])
+
+
+def check_weights(network: Network, estimator: MagnificationEstimator) -> None:
+    """Refuse a network whose weights are not those that the estimator was fitted with.
+
+    Raises
+    ------
+    ResultsError
+    """
+    fitted = estimator.network["weights_digest"]
+    if network.weights_digest != fitted:
+        raise ResultsError(
+            "estimate_magnification: the weights are not those that the estimator was fitted with.\n"
+            f"Received: digest {network.weights_digest[:12]}…, fitted with {fitted[:12]}…."
+        )
 
 
 def estimate_magnification(
@@ -157,13 +207,9 @@ def estimate_magnification(
     ResultsError
         If the network's weights are not those that the estimator was fitted with.
     """
-    wanted = dict(estimator.network)
-    network = network or _load(wanted)
-    if network.weights_digest != wanted["weights_digest"]:
-        raise ResultsError(
-            "estimate_magnification: the weights are not those that the estimator was fitted with.\n"
-            f"Received: digest {network.weights_digest[:12]}…, fitted with {wanted['weights_digest'][:12]}…."
-        )
+    network = network or load_described(estimator.network)
+    check_weights(network, estimator)
+    tap = estimator.network["tap"]
     patches = image_patches(
         image,
         size=estimator.patch_size,
@@ -171,7 +217,7 @@ def estimate_magnification(
         max_patches=max_patches,
         random_state=random_state,
     )
-    return estimator.estimate(extract(network, patches, taps=[wanted["tap"]])[wanted["tap"]], level=level)
+    return estimator.estimate(extract(network, patches, taps=[tap])[tap], level=level)
 
 
 def estimate_text(name: str, found: Estimate) -> str:
@@ -183,12 +229,10 @@ def estimate_text(name: str, found: Estimate) -> str:
     'a.svs: about 20X (15X to 25X, 64 patches)'
     """
     if found.refused:
-        return f"{name}: no estimate, {found.refused}"
-    bounds = " to ".join("?" if math.isinf(v) or v == 0 else f"{v:.2g}X" for v in (found.low, found.high))
-    return f"{name}: about {found.magnification:.2g}X ({bounds}, {found.patches} patches)"
+        return f"{name}: no estimate from {found.patches} patch{'es' * (found.patches != 1)}, {found.refused}"
+    bounds = " to ".join("?" if math.isinf(v) or v == 0 else _rounded(v) for v in (found.low, found.high))
+    return f"{name}: about {_rounded(found.magnification)} ({bounds}, {found.patches} patch{'es' * (found.patches != 1)})"
 
 
-def _load(wanted: Mapping[str, Any]) -> Network:
-    return load_network(
-        wanted["name"], weights=wanted["weights"], input_size=wanted["input_size"], **wanted["options"]
-    )
+def _rounded(magnification: float) -> str:
+    return f"{magnification:.1f}X" if magnification < 9.95 else f"{magnification:.0f}X"

@@ -153,7 +153,8 @@ def load_network(
         Tap or layer names, or own tap names → layer names. Default: see :func:`scalelib.taps.taps_of`.
     preprocess : "raw", str or callable, optional
         Default: what the network was trained with; nothing for a model that is given. ``"raw"``:
-        nothing, as in the paper's notebooks. A name in ``keras.applications``: that network's.
+        nothing, as in the paper's notebooks. ``"0-1"``: divided by 255. A name in
+        ``keras.applications``: that network's.
     data_root : path-like, optional
         Where weight files are looked for first; see :func:`scalelib.locations.data_root`.
     **options

@@ -62,6 +62,10 @@ def _raw(images: np.ndarray) -> np.ndarray:
     return np.asarray(images, np.float32)
 
 
+def _scaled_to_one(images: np.ndarray) -> np.ndarray:
+    return np.asarray(images, np.float32) / np.float32(255)
+
+
 def bind(own: Preprocess | None, own_name: str, wanted: str | Preprocess | None) -> tuple[Preprocess, str]:
     """The preprocessing to use, and its name.
 
@@ -72,7 +76,7 @@ def bind(own: Preprocess | None, own_name: str, wanted: str | Preprocess | None)
     own_name : str
         Its name.
     wanted : str, callable or None
-        ``"raw"``, the name of a network, a function, or None for the default.
+        ``"raw"``, ``"0-1"`` (RGB over 255), the name of a network, a function, or None for the default.
 
     Returns
     -------
@@ -94,11 +98,13 @@ def bind(own: Preprocess | None, own_name: str, wanted: str | Preprocess | None)
         return wanted, f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', repr(wanted))}"
     if wanted == "raw":
         return _raw, "raw"
+    if wanted == "0-1":
+        return _scaled_to_one, "0-1"
     known = [*application_names(), "SqueezeNet"]
     if wanted not in known:
         raise NetworkError(
             f"load_network: no preprocessing {wanted!r}.\nReceived: preprocess={wanted!r}.\n"
             f"{did_you_mean(wanted, [*known, 'raw'])} "
-            "It is 'raw', a name in keras.applications, 'SqueezeNet' or a function."
+            "It is 'raw', '0-1', a name in keras.applications, 'SqueezeNet' or a function."
         )
     return preprocess_of(wanted)

@@ -234,6 +234,11 @@ def control(weights: str | os.PathLike[str], weights_seed: int, options: dict[st
     """
     module = importlib.import_module("scalelib.control")
     chosen = "all_scales" if weights == "imagenet" else weights
+    if set(options) - {"classes"}:
+        raise NetworkError(
+            f"load_network: control cannot be built with these options.\nReceived: {options}.\n"
+            "Options of control: classes."
+        )
     model = module.load_control(chosen, weights_seed=weights_seed, **options)
     label = "scalelib.control.preprocess"
     return Source("control", model, Path(chosen).name, "control", module.preprocess, label, module.TAPS)

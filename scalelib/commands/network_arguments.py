@@ -80,12 +80,18 @@ def load(chosen: dict[str, Any], *, taps: list[str] | None = None, data_root: st
     if wanted is not None:
         rest["preprocess"] = scale_to_one if wanted == "0-1" else PREPROCESSING[wanted]
     if "weights" in rest:
-        rest["weights"] = _as_path(rest["weights"])
-    return load_network(_as_path(chosen["network"]), taps=taps, data_root=data_root, **rest)
+        rest["weights"] = as_path(rest["weights"])
+    return load_network(as_path(chosen["network"]), taps=taps, data_root=data_root, **rest)
 
 
-def _as_path(name: str) -> str:
-    """A model or weight file of the working folder by its full path; a name to be looked up as it is."""
+def as_path(name: str) -> str:
+    """A model or weight file of the working folder by its full path; a name to be looked up as it is.
+
+    Examples
+    --------
+    >>> as_path("ResNet50")
+    'ResNet50'
+    """
     ending = Path(name).suffix
     is_own_file = ending == ".keras" or (ending in (".h5", ".net") and Path(name).is_file())
     return str(Path(name).absolute()) if is_own_file else name

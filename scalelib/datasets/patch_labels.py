@@ -174,3 +174,66 @@ def tissue_share(
     left, top = np.minimum(np.rint(box[:2] * scale).astype(int), np.array(mask.shape[::-1]) - 1)
     right, bottom = np.maximum(np.rint(box[2:] * scale).astype(int), (left + 1, top + 1))
     return float(mask[top:bottom, left:right].mean())
+
+
+def tissue_positions(
+    slide: Slide,
+    tissue: np.ndarray,
+    size: int,
+    magnification: float,
+    *,
+    layout: str = "grid",
+    min_tissue: float = 0.5,
+    at_most: int | None = None,
+    random_state: int | np.random.Generator = 0,
+) -> list[tuple[int, int, float]]:
+    """Places of patches with enough tissue, drawn at random where there are more than wanted.
+
+    Parameters
+    ----------
+    slide : Slide
+    tissue : ndarray of shape (height, width), bool
+        Tissue on its overview; see :func:`tissue_mask`.
+    size : int
+        Side of a patch in its own pixels.
+    magnification : float
+    layout : {"grid", "cover"}, default="grid"
+        See :func:`patch_positions`.
+    min_tissue : float, default=0.5
+        Smallest share of tissue; where no patch has enough, those with the most are given.
+    at_most : int, optional
+        How many places are wanted. A large slide is not looked through once they are found.
+    random_state : int or numpy.random.Generator, default=0
+
+    Returns
+    -------
+    list of (int, int, float)
+        Level-0 pixels (x, y) and the share of tissue there, row by row.
+
+    Raises
+    ------
+    DataError
+        As :func:`patch_positions`.
+
+    Examples
+    --------
+    >>> from scalelib.datasets.slides import open_slide
+    >>> pixels = np.full((64, 128, 3), 245, np.uint8)
+    >>> pixels[:, :64] = (220, 140, 190)
+    >>> tissue_positions(open_slide(pixels, power=40), tissue_mask(pixels), 64, 40)
+    [(0, 0, 1.0)]
+    """
+    places = patch_positions(slide, size, magnification, layout=layout)
+    extent = size * slide.downsample(magnification)
+    shares: dict[int, float] = {}
+    enough: list[int] = []
+    for i in np.random.default_rng(random_state).permutation(len(places)).tolist():
+        if len(enough) == at_most:
+            break
+        x, y = places[i]
+        shares[i] = tissue_share(tissue, slide.size, (x, y, x + extent, y + extent))
+        if shares[i] >= min_tissue:
+            enough.append(i)
+    most = max(shares.values())
+    chosen = enough or [i for i, share in shares.items() if share == most][:at_most]
+    return [(*places[i], shares[i]) for i in sorted(chosen)]
