@@ -54,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="shrink the images by these factors first, from 1 (default: as they are)",
     )
-    fit = parser.add_argument_group("make an estimator")
+    fit = parser.add_argument_group(
+        "make an estimator",
+        "from patches of 96 px, or as many as --input-size says, and features of MobileNet 0.25, or of --network",
+    )
     fit.add_argument(
         "--fit",
         metavar="FOLDER|NAME",
@@ -145,6 +148,11 @@ def _loaded(options: argparse.Namespace) -> tuple[Any, Any]:
 
     estimator = load_estimator(options.estimator)
     network = dict(estimator.network)
+    if not {"name", "tap", "weights", "weights_digest"} <= set(network):
+        raise ResultsError(
+            f"magnification: {options.estimator} does not name its network.\nReceived: {network}.\n"
+            "Fit it with --fit, or with scalelib.magnification_fit.fit_estimator."
+        )
     is_own_file = Path(network["name"]).suffix in (".keras", ".h5")
     if options.tap or set(chosen) - ({"network"} if is_own_file else set()):
         given = [f"--{name.replace('_', '-')}" for name in [*chosen, *(["tap"] if options.tap else [])]]

@@ -157,4 +157,4 @@ def fitted_on(estimator: Any) -> str:
 def features_of(estimator: Any) -> str:
     """The network of an estimator, in words."""
     network = estimator.network
-    return f"{Path(network['name']).name}, tap {network['tap']}, weights: {network['weights_label']}"
+    return f"{Path(network['name']).name}, tap {network['tap']}, weights: {network.get('weights_label', network['weights'])}"
