@@ -25,7 +25,7 @@ PICTURES = {
     "_draw_region",
 }
 """Functions of ``scalelib.plots`` that draw photographs, tissue, scenes or noise."""
-NUMBERS = {"heat_table", "choice_table", "cosine_by_tap", "kernel_sheet"}
+NUMBERS = {"confusions", "heat_table", "choice_table", "cosine_by_tap", "kernel_sheet"}
 """Those that draw numbers or weights as a grid of colours."""
 
 
@@ -38,12 +38,17 @@ def source(cell: dict[str, Any]) -> str:
 
 
 def plot_functions_with_imshow() -> set[str]:
+    """Public functions that draw a grid of pixels, themselves or through a helper of their module."""
     found = set()
     for path in (ROOT / "scalelib" / "plots").glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for function in tree.body:
-            if isinstance(function, ast.FunctionDef) and ".imshow(" in ast.unparse(function):
-                found.add(function.name)
+        bodies = {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+        drawing = {name for name, body in bodies.items() if ".imshow(" in body}
+        for _ in bodies:
+            drawing |= {
+                name for name, body in bodies.items() if any(f"{helper}(" in body for helper in drawing)
+            }
+        found |= {name for name in drawing if not name.startswith("_")}
     return found
 
 
