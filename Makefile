@@ -79,4 +79,4 @@ bench: $(SETUP)
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf _build book/executed/control results/control .snakemake
+	rm -rf _build book/executed/control results/control .snakemake .cache/transfer/control .cache/rendered_slides

@@ -9,7 +9,7 @@ PROFILE = config.get("profile", "control")
 SHOWN = sorted({"control", PROFILE})
 NOTEBOOKS = {name: list(load_profile(f"profiles/{name}.yaml").notebooks) for name in SHOWN}
 # Notebooks that read what another one wrote.
-AFTER = {}
+AFTER = {"05_histopathology_transfer": ["04_layerwise_r2"]}
 
 LIBRARY = [path for path in glob_wildcards("scalelib/{path,.*\\.py}").path]
 

@@ -57,15 +57,17 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns ``source, network, row, tap, mean absolute error (px), kappa, seeds, converged``; values as
-        ``mean (standard deviation over seeds)``; ``converged`` counts seeds, and is empty for the paper.
+        Columns ``source, network, row, tap, mean absolute error (px), kappa``, ``kappa, balanced`` (every magnification
+        with the same weight), ``mean absolute error (µm²), seeds, converged``; values as ``mean (standard deviation over
+        seeds)``; ``converged`` counts seeds. What the paper does not give is empty.
 
     Examples
     --------
     >>> paper = pd.DataFrame({"network": "n", "row": "pruned", "tap": "t", "score": ["mae_px", "kappa"],
     ...                       "mean": [54.93, 0.571], "sd": [4.32, 0.05], "seeds": 10})
     >>> ours = pd.DataFrame({"network": ["m"], "row": "scratch", "tap": "u", "target": "area", "seeds": 2,
-    ...     "converged": 2, "mae_px": 60.0, "mae_px_sd": 1.0, "kappa": 0.5, "kappa_sd": float("nan")})
+    ...     "converged": 2, "mae_px": 60.0, "mae_px_sd": 1.0, "kappa": 0.5, "kappa_sd": float("nan"),
+    ...     "kappa_balanced": 0.5, "kappa_balanced_sd": 0.1, "mae_um2": 9.0, "mae_um2_sd": 1.0})
     >>> as_published(ours, paper)["kappa"].tolist()
     ['0.571 (0.050)', '0.500']
     """
@@ -98,6 +100,8 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             "tap": both["tap"],
             "mean absolute error (px)": _with_spread(both["mae_px"], both["mae_px_sd"], 2),
             "kappa": _with_spread(both["kappa"], both["kappa_sd"], 3),
+            "kappa, balanced": _with_spread(both["kappa_balanced"], both["kappa_balanced_sd"], 3),
+            "mean absolute error (µm²)": _with_spread(both["mae_um2"], both["mae_um2_sd"], 1),
             "seeds": both["seeds"],
             "converged": both["converged"],
         }
@@ -201,7 +205,7 @@ def held_out_r2(
 
 
 def three_curves(object_scale: pd.DataFrame, pitch: pd.DataFrame, tissue: pd.DataFrame) -> pd.DataFrame:
-    """Where object scale, the pixel pitch of photographs and the magnification of tissue are read, tap by tap.
+    """Where object scale, the pixel pitch of images and the magnification of tissue are read, tap by tap.
 
     Parameters
     ----------
@@ -220,8 +224,8 @@ def three_curves(object_scale: pd.DataFrame, pitch: pd.DataFrame, tissue: pd.Dat
     """
     trained = object_scale[~object_scale["curve"].str.startswith("shuffled")]
     parts = {
-        "object scale in photographs": trained.rename(columns={"mean": "r2"}),
-        "pixel pitch of photographs": pitch.groupby(["network", "tap"], sort=False)["r2_test"]
+        "object scale in images": trained.rename(columns={"mean": "r2"}),
+        "pixel pitch of images": pitch.groupby(["network", "tap"], sort=False)["r2_test"]
         .mean().rename("r2").reset_index(),
         "magnification of tissue": tissue[(tissue["target"] == "log2_magnification") & (tissue["tap"] != "mean")],
     }  # fmt: skip
@@ -274,18 +278,44 @@ def transfer_answer(compared: pd.DataFrame, *, score: str, first: str, second: s
     >>> compared = pd.DataFrame({"network": ["n"], "score": "kappa", "first": "pruned", "second": "scratch",
     ...                          "difference": 0.1, "p_holm": 0.01})
     >>> transfer_answer(compared, score="kappa", first="pruned", second="scratch")
-    'better for n (p 0.010)'
+    'better for n'
     """
     sign = -1 if score.startswith("mae") else 1
     rows = compared[
         (compared["score"] == score) & (compared["first"] == first) & (compared["second"] == second)
     ]
+    gains = np.where(rows["p_holm"] >= 0.05, 0, np.sign(rows["difference"] * sign))
     words = []
-    for row in rows.itertuples():
-        gain = row.difference * sign
-        word = "not significantly different" if row.p_holm >= 0.05 else "better" if gain > 0 else "worse"
-        words.append(f"{word} for {row.network} (p {row.p_holm:.3f})")
+    for outcome, word in ((1, "better"), (-1, "worse"), (0, "not significantly different")):
+        if networks := [str(n) for n, gain in zip(rows["network"], gains, strict=True) if gain == outcome]:
+            words.append(f"{word} for {_listed(networks)}")
     return "; ".join(words)
+
+
+def parameters_kept(runs: pd.DataFrame) -> str:
+    """How much of each network is left after the cut, in words.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        One row per run: ``network, row, parameters``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> parameters_kept(pd.DataFrame({"network": "n", "row": ["pretrained", "pruned"], "parameters": [200, 50]}))
+    '25 % of n'
+    """
+    wide = runs.pivot_table(index="network", columns="row", values="parameters", sort=False)
+    share = 100 * wide["pruned"] / wide["pretrained"]
+    return _listed([f"{value:.0f} % of {network}" for network, value in share.items()])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def nearest_to_tissue(three: pd.DataFrame) -> tuple[str, int, int]:
@@ -306,7 +336,7 @@ def nearest_to_tissue(three: pd.DataFrame) -> tuple[str, int, int]:
 
     Examples
     --------
-    >>> names = ["object scale in photographs", "pixel pitch of photographs", "magnification of tissue"]
+    >>> names = ["object scale in images", "pixel pitch of images", "magnification of tissue"]
     >>> three = pd.DataFrame({"network": "n", "tap": ["a", "b"] * 3, "curve": np.repeat(names, 2),
     ...                       "r2": [0.1, 0.9, 0.8, 0.2, 0.7, 0.6]})
     >>> nearest_to_tissue(three)
@@ -336,7 +366,7 @@ def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> 
     three : pandas.DataFrame
         From :func:`three_curves`.
     runs : pandas.DataFrame
-        One row per run: ``converged``.
+        One row per run: ``network, row, parameters, converged, seconds``.
 
     Returns
     -------
@@ -355,7 +385,7 @@ def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> 
     networks = compared["network"].nunique()
     found["headline"] = (
         "The paper's claim, that pruning improves both over the full network, holds here for "
-        f"{', '.join(both) if both else 'none'} of the {networks} networks."
+        f"{_listed(both) if both else 'none'} of the {networks} networks."
         if networks > 1
         else f"The paper's claim, that pruning improves both over the full network, {'holds' if both else 'does not hold'} here."
     )
@@ -364,12 +394,16 @@ def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> 
         f"{words} In {nearer} of {of} the best tap for pixel pitch lies nearer to the best one for tissue than the best "
         "tap for object scale does."
     )
+    found["kept"] = parameters_kept(runs)
+    found["training_hours"] = float(runs["seconds"].sum()) / 3600
     found["late"], found["n_runs"] = float((~runs["converged"]).sum()), float(len(runs))
     return found
 
 
 def _with_spread(mean: pd.Series, spread: pd.Series, digits: int) -> list[str]:
     def shown(m: Any, s: Any) -> str:
+        if pd.isna(m):
+            return ""
         return f"{m:.{digits}f}" + ("" if pd.isna(s) else f" ({s:.{digits}f})")
 
     return [shown(m, s) for m, s in zip(mean, spread, strict=True)]

@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,21 +55,16 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: str) -> list[str]:
 # the dispatcher
 
 
-def test_help_is_there_at_once_without_keras():
+def test_help_is_there_without_anything_heavy():
     code = (
         "import sys\nfrom scalelib.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'keras', 'tensorflow', 'torch', 'jax', 'pandas', 'numpy', 'requests'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    took = []
-    for _ in range(3):
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        took.append(time.monotonic() - start)
-        assert done.returncode == 0, done.stderr
-        assert all(command in done.stdout for command in cli.COMMANDS)
-    assert min(took) < 0.5
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in cli.COMMANDS)
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

@@ -199,7 +199,7 @@ def comparison(**changes) -> pd.DataFrame:
 
 
 def three() -> pd.DataFrame:
-    curves = {"object scale in photographs": [0.1, 0.2, 0.9], "pixel pitch of photographs": [0.9, 0.5, 0.1],
+    curves = {"object scale in images": [0.1, 0.2, 0.9], "pixel pitch of images": [0.9, 0.5, 0.1],
               "magnification of tissue": [0.9, 0.5, 0.1]}  # fmt: skip
     return pd.DataFrame(
         [
@@ -210,17 +210,20 @@ def three() -> pd.DataFrame:
     )
 
 
-RUNS = pd.DataFrame({"converged": [True, False, True]})
+RUNS = pd.DataFrame(
+    {"network": "a", "row": ["pretrained", "scratch", "pruned"], "parameters": [200, 200, 50], "seconds": 1800.0,
+     "converged": [True, False, True]}
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "words", "headline"),
     [
-        ({}, "better for a (p 0.010); better for b (p 0.010)", "a, b of the 2"),
-        ({"difference": 5.0}, "worse for a (p 0.010); worse for b (p 0.010)", "none of the 2"),
+        ({}, "better for a and b", "a and b of the 2"),
+        ({"difference": 5.0}, "worse for a and b", "none of the 2"),
         (
             {"p_holm": 0.2},
-            "not significantly different for a (p 0.200); not significantly different for b (p 0.200)",
+            "not significantly different for a and b",
             "none of the 2",
         ),
     ],
@@ -230,20 +233,33 @@ def test_words_follow_from_sign_and_p(changes, words: str, headline: str) -> Non
     assert transfer_answer(compared, score="mae_px", first="pruned", second="pretrained") == words
     if changes.get("difference") != 5.0:
         assert headline in str(answers(compared, three(), RUNS)["headline"])
-    assert answers(compared, three(), RUNS)["late"] == 1.0
+    told = answers(compared, three(), RUNS)
+    assert (told["late"], told["n_runs"], told["training_hours"], told["kept"]) == (
+        1.0,
+        3.0,
+        1.5,
+        "25 % of a",
+    )
+
+
+def test_each_network_stands_under_its_own_outcome() -> None:
+    compared = comparison()
+    compared.loc[compared.network == "a", "difference"] *= -1
+    words = transfer_answer(compared, score="mae_px", first="pruned", second="scratch")
+    assert words == "better for b; worse for a"
 
 
 def test_holding_for_the_error_alone_is_not_holding_for_both() -> None:
     compared = comparison()
     compared.loc[(compared.network == "a") & (compared.score == "kappa"), "p_holm"] = 0.5
     assert "b of the 2" in str(answers(compared, three(), RUNS)["headline"])
-    assert "a, b" not in str(answers(compared, three(), RUNS)["headline"])
+    assert "a and b" not in str(answers(compared, three(), RUNS)["headline"])
 
 
 def test_pixel_pitch_explains_tissue_where_its_best_tap_is_nearer() -> None:
     swapped = three().replace(
-        {"curve": {"object scale in photographs": "pixel pitch of photographs",
-                   "pixel pitch of photographs": "object scale in photographs"}}
+        {"curve": {"object scale in images": "pixel pitch of images",
+                   "pixel pitch of images": "object scale in images"}}
     )  # fmt: skip
     assert "In 1 of 1" in str(answers(comparison(), three(), RUNS)["why"])
     assert "In 0 of 1" in str(answers(comparison(), swapped, RUNS)["why"])

@@ -124,19 +124,27 @@ def slide_differences(scores: pd.DataFrame, *, other: str) -> Figure:
     """
     by_slide = scores[scores["slide"] != "all"]
     networks = list(dict.fromkeys(by_slide["network"]))
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.9 + 0.55 * len(networks)), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.3 + 0.5 * len(networks)), sharey=True)
     for ax, score in zip(axes, SCORE_NAMES, strict=True):
         for place, network in enumerate(networks):
             part = by_slide[by_slide["network"] == network]
             wide = part.pivot_table(index="slide", columns="row", values=score, aggfunc="mean")
             difference = (wide["pruned"] - wide[other]).dropna()
-            ax.plot(difference, np.full(len(difference), place), "|", color=COLOURS[0], ms=13, mew=1.4)
-            ax.plot(difference.mean(), place, "D", color=COLOURS[1], mec="black", mew=0.7, ms=6)
+            labels = ("a test slide", "mean of the slides") if place == 0 else (None, None)
+            height = np.full(len(difference), place)
+            ax.plot(difference, height, "|", color=COLOURS[0], ms=13, mew=1.4, label=labels[0])
+            ax.plot(
+                difference.mean(), place, "D", color=COLOURS[1], mec="black", mew=0.7, ms=6, label=labels[1]
+            )
         ax.axvline(0, color="black", lw=0.9)
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
         better = "better: left" if score == "mae_px" else "better: right"
         ax.set_xlabel(f"difference in {SCORE_NAMES[score]}\n({better})")
         ax.set_yticks(range(len(networks)), networks)
         ax.set_ylim(len(networks) - 0.5, -0.5)
+    name = ROW_STYLE[other][0]
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8.5)
+    fig.suptitle(f"pruned minus {name}", x=0.01, ha="left", fontsize=10, fontweight="bold")
     return fig
 
 
@@ -225,7 +233,7 @@ def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
 
 
 def scale_against_texture(curves: pd.DataFrame) -> Figure:
-    """Three R² curves per network: object scale in photographs, pixel pitch in photographs, magnification of tissue.
+    """Three R² curves per network: object scale in images, their pixel pitch, magnification of tissue.
 
     Parameters
     ----------
@@ -257,13 +265,13 @@ def scale_against_texture(curves: pd.DataFrame) -> Figure:
 
 
 def estimates(table: pd.DataFrame) -> Figure:
-    """Estimated against known or stated magnification, with intervals; refused images at the left edge.
+    """Estimated against known or stated magnification, with intervals; refused images say so.
 
     Parameters
     ----------
     table : pandas.DataFrame
         ``image, magnification`` (NaN where nothing is stated), ``estimate, low, high, transferred,
-        transferred_low, transferred_high``, one row per image and downsampling.
+        transferred_low, transferred_high, refused``, one row per image and downsampling.
 
     Returns
     -------
@@ -284,6 +292,8 @@ def estimates(table: pd.DataFrame) -> Figure:
             value, y + shift, xerr=np.stack([value - low, high - value]), fmt=marker, color=colour, capsize=2,
             label=name,
         )  # fmt: skip
+    for place in np.flatnonzero((table["refused"].fillna("") != "").to_numpy()):
+        ax.text(2.7, place, "refused", va="center", fontsize=8.5)
     ax.plot(
         table["magnification"],
         y,
@@ -295,6 +305,7 @@ def estimates(table: pd.DataFrame) -> Figure:
         label="as stated, less the downsampling",
     )
     ax.set_xscale("log", base=2)
+    ax.set_xlim(2.5, 100)
     ticks = [2.5, 5, 10, 20, 40, 80]
     ax.set_xticks(ticks, [f"{t:g}X" for t in ticks])
     ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
