@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
+from scalelib import slide_tests
 from scalelib.errors import DataError, ResultsError
 from scalelib.slide_tests import compare_rows, sign_flip_test, subset_interval
 from scalelib.transfer_scores import (
@@ -125,9 +126,23 @@ def test_sign_flips_are_counted_exactly(n):
 def test_sign_flip_bounds():
     assert sign_flip_test(np.ones(10)) == 2 / 2**10
     assert sign_flip_test(np.zeros(4)) == 1.0
-    for bad in ([1.0], np.ones(21), [1.0, np.nan]):
-        with pytest.raises(ResultsError, match="between 2 and 20"):
+    for bad in ([1.0], [1.0, np.nan]):
+        with pytest.raises(ResultsError, match="at least two finite differences"):
             sign_flip_test(bad)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4, 1.0])
+def test_with_many_slides_drawn_patterns_do_for_all(shift, monkeypatch):
+    """Sixteen slides both ways: within four standard errors of 131,072 draws, and intervals within a hundredth."""
+    values = np.random.default_rng(5).normal(shift, 1, 16)
+    exact, (low, high) = sign_flip_test(values), subset_interval(values)
+    monkeypatch.setattr(slide_tests, "MOST_EXACT", 10)
+    assert sign_flip_test(values) == pytest.approx(exact, abs=4 * np.sqrt(exact / 2**17) + 2**-16)
+    assert subset_interval(values) == pytest.approx((low, high), abs=0.01)
+
+
+def test_twenty_four_slides_that_agree_cannot_give_a_p_of_zero():
+    assert 0 < sign_flip_test(np.ones(24)) < 1e-4
 
 
 def test_the_interval_holds_exactly_the_centres_that_the_sign_flip_test_accepts():

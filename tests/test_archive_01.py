@@ -1,0 +1,130 @@
+"""Notebook 01's archive: counts, sizes and areas come from the annotations of the slides and of the photographs."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from archive_rows import ARCHIVE, ROOT, agree, archived, photographs, recomputes, settings
+
+from scalelib import area_tables, dataset_tables, layer_tables
+from scalelib.datasets import load_dataset
+from scalelib.datasets.base import Dataset
+from scalelib.datasets.nuclei_rules import measure_by_rule
+from scalelib.provenance import CARD, read_results
+
+NAME = "01_datasets"
+pytestmark = pytest.mark.skipif(
+    not (ARCHIVE / NAME / CARD).is_file(), reason="no archived run of this notebook"
+)
+DIGITS = {"rel": 1e-5, "abs": 1e-5}
+"""Areas of polygons in float64: nothing but the six digits that are kept."""
+
+
+@cache
+def patches() -> Dataset:
+    """The archived run's patches; cut from annotations, no pixel is read but to find tissue."""
+    return load_dataset(settings(NAME)["dataset"], **settings(NAME)["dataset_options"])
+
+
+@recomputes(*(f"{NAME}/{table}" for table in ("areas", "class_means", "named_by_area", "slides", "spread")))
+@pytest.mark.data
+@pytest.mark.slow
+def test_areas_and_slides_are_those_of_the_annotations(monuseg_root: Path) -> None:
+    table = patches().table
+    agree(
+        f"{NAME}/areas",
+        area_tables.area_summary(table),
+        keys=["unit", "split", "magnification"],
+        whole=True,
+        **DIGITS,
+    )
+    agree(
+        f"{NAME}/class_means",
+        area_tables.means_beside_paper(table),
+        keys=["magnification"],
+        whole=True,
+        **DIGITS,
+    )
+    agree(f"{NAME}/named_by_area", area_tables.named_by_area(table), keys=["split"], whole=True, **DIGITS)
+    agree(f"{NAME}/slides", dataset_tables.slide_table(table), keys=["slide"], whole=True, **DIGITS)
+    shares = area_tables.spread_shares(table).rename("share").rename_axis("between").reset_index()
+    agree(f"{NAME}/spread", shares, keys=["between"], whole=True, **DIGITS)
+
+
+@recomputes(f"{NAME}/table1")
+@pytest.mark.data
+@pytest.mark.slow
+def test_counts_beside_table_1_are_those_of_the_patches(monuseg_root: Path) -> None:
+    stored = archived(f"{NAME}/table1")
+    again = dataset_tables.beside_paper(
+        patches().table, ROOT / "paper" / "table1.csv", uncapped=patches().table
+    )
+    again = again[["split", "magnification", "paper", "ours", "paper_share", "ours_share"]]
+    assert len(stored) == len(again)
+    agree(f"{NAME}/table1", again, keys=["split", "magnification"], **DIGITS)
+    inner = stored[
+        (stored.split != stored.split.iloc[-1]) & (stored.magnification != stored.magnification.iloc[-1])
+    ]
+    assert inner.ours.sum() == len(patches().table)
+    assert inner.ours_uncapped.sum() == len(patches().table) + patches().excluded["beyond_max_per_slide"]
+    assert (stored.ours_uncapped >= stored.ours).all()
+    for axis, other in (
+        ("split", "magnification"),
+        ("magnification", "split"),
+    ):  # margins are sums of their cells
+        total = stored[other].iloc[-1]
+        cells = inner.groupby(axis).ours_uncapped.sum()
+        margin = stored[stored[other] == total].set_index(axis).ours_uncapped
+        assert margin[cells.index].to_dict() == cells.to_dict()
+    whole = stored[stored.magnification == stored.magnification.iloc[-1]].set_index("split").ours_uncapped
+    share = stored.ours_uncapped / stored.split.map(whole)
+    assert stored.ours_uncapped_share.to_numpy() == pytest.approx(share.to_numpy(), rel=1e-5)
+
+
+@recomputes(f"{NAME}/excluded")
+@pytest.mark.data
+@pytest.mark.slow
+def test_what_was_left_out_is_left_out_again(monuseg_root: Path, voc_root: Path) -> None:
+    data, objects = patches(), photographs()
+    again = dataset_tables.left_out({data.name: data.excluded, objects.name: objects.excluded})
+    agree(f"{NAME}/excluded", again, keys=["dataset", "reason"], whole=True)
+
+
+@recomputes(f"{NAME}/rules")
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_rules_are_measured_again(monuseg_root: Path) -> None:
+    given = read_results(ARCHIVE / NAME).card.data["parameters"]
+    data = patches()
+    measured = measure_by_rule(
+        data.images, data.table, per_slide=given["rules_per_slide"], random_state=given["random_state"]
+    )
+    again = area_tables.rule_summary(measured)
+    agree(f"{NAME}/rules", again, keys=["rule", "magnification"], whole=True, **DIGITS)
+
+
+@recomputes(f"{NAME}/scale", f"{NAME}/scale_counts")
+@pytest.mark.data
+def test_scales_are_those_of_the_annotations(voc_root: Path) -> None:
+    assert settings(NAME)["natural_options"] == settings("04_layerwise_r2")["dataset_options"]
+    table = photographs().table
+    agree(
+        f"{NAME}/scale",
+        layer_tables.scale_histogram(table),
+        keys=["object_class", "low"],
+        whole=True,
+        **DIGITS,
+    )
+    agree(
+        f"{NAME}/scale_counts",
+        dataset_tables.scale_counts(table),
+        keys=["object_class"],
+        whole=True,
+        **DIGITS,
+    )
+    agree(
+        f"{NAME}/scale", archived("04_layerwise_r2/scale_histogram"), keys=["object_class", "low"], whole=True
+    )
