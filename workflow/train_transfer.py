@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from scalelib.datasets import load_dataset
-from scalelib.datasets.patch_images import cache_patches
-from scalelib.errors import ScalelibError
+from scalelib.datasets.patch_images import PatchImages, cache_patches
+from scalelib.errors import DataError, ScalelibError
 from scalelib.profiles import check_parameters, load_profile
 from scalelib.provenance import read_results
 from scalelib.transfer import ROWS
@@ -45,12 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
         plans = [plan for plan in plans if plan.network.label in given.networks]
     if given.seeds:
         plans = [replace(plan, seeds=tuple(s for s in plan.seeds if s in given.seeds)) for plan in plans]
-    cache = (ROOT / "notebooks" / settings["cache"]).resolve()
-    data = load_dataset(settings["dataset"], **settings["dataset_options"])
     if given.targets:
         plans = [
             replace(plan, targets=tuple(t for t in plan.targets if t in given.targets)) for plan in plans
         ]
+    cache = (ROOT / "notebooks" / settings["cache"]).resolve()
+    data = load_dataset(settings["dataset"], **settings["dataset_options"])
+    if not isinstance(data.images, PatchImages):
+        raise DataError(
+            f"{settings['dataset']} is not a dataset of patches from slides; name one, such as monuseg"
+        )
     failed = run_plans(
         plans, data.table, cache_patches(data.images, cache / "patches"), cache / "transfer" / given.profile,
         rows=given.rows, data_digest=data.digest,

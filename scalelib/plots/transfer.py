@@ -293,7 +293,7 @@ def estimates(table: pd.DataFrame) -> Figure:
             label=name,
         )  # fmt: skip
     for place in np.flatnonzero((table["refused"].fillna("") != "").to_numpy()):
-        ax.text(2.7, place, "refused", va="center", fontsize=8.5)
+        ax.text(2.7, float(place), "refused", va="center", fontsize=8.5)
     ax.plot(
         table["magnification"],
         y,
