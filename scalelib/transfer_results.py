@@ -130,6 +130,37 @@ def table_2(scores: pd.DataFrame) -> pd.DataFrame:
     return counts.join(whole[values].mean()).join(whole[values].std().add_suffix("_sd")).reset_index()
 
 
+def wide_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of all runs beside each other, the form in which they are archived.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        One row per patch and run, see :class:`TransferTables`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per patch: ``image, split, slide, magnification, mpp, mean_area_px``, and one column per run, by its
+        :func:`run_name`.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"network": "n", "row": "pruned", "tap": "t", "target": "area", "seed": [1, 2],
+    ...     "image": "a", "split": "test", "slide": "s", "magnification": 5.0, "mpp": 2.0, "mean_area_px": 10.0,
+    ...     "predicted": [12.0, 9.0]})
+    >>> wide_predictions(rows)[["image", "n_pruned_t_area_1", "n_pruned_t_area_2"]].to_numpy().tolist()
+    [['a', 12.0, 9.0]]
+    """
+    patch = ["image", "split", "slide", "magnification", "mpp", "mean_area_px"]
+    keys = predictions[RUN].drop_duplicates()
+    names = keys.assign(name=[run_name(**key) for key in keys.to_dict("records")])
+    named = predictions.merge(names, on=RUN)
+    return (
+        named.pivot(index=patch, columns="name", values="predicted").rename_axis(columns=None).reset_index()
+    )
+
+
 def run_name(*, network: str, row: str, tap: str, target: str, seed: int) -> str:
     """Folder name of a run.
 

@@ -1,0 +1,338 @@
+"""Notebook 05's archive: tables follow from each other; predictions and read-outs come from slides and weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from archive_rows import ARCHIVE, ROUNDED, agree, archived, photographs, recomputes, settings
+
+from scalelib import transfer_results, transfer_tables
+from scalelib.activations import extract
+from scalelib.cost import cost_table
+from scalelib.datasets import load_dataset
+from scalelib.datasets.base import Dataset
+from scalelib.images import read_image
+from scalelib.locations import data_root
+from scalelib.magnification_fit import fit_estimator
+from scalelib.provenance import CARD
+from scalelib.readout import read_out, read_out_scores
+from scalelib.regression import layerwise_r2
+from scalelib.slide_tests import compare_rows
+from scalelib.study_reading import Reading, read_networks
+from scalelib.texture_scale import downsampled_windows
+from scalelib.transfer import TransferNetwork, train_transfer
+from scalelib.transfer_results import TransferTables
+from scalelib.transfer_scores import RUN
+from scalelib.transfer_study import PlannedTransfer, chosen_taps, described, plan_transfer, read_out_specs
+from scalelib.transferred import slide_reach
+from scalelib.unseen import unseen_images
+
+NAME = "05_histopathology_transfer"
+PATCH = ["image", "split", "slide", "magnification", "mpp", "mean_area_px"]
+pytestmark = pytest.mark.skipif(
+    not (ARCHIVE / NAME / CARD).is_file(), reason="no archived run of this notebook"
+)
+
+
+def plans() -> list[PlannedTransfer]:
+    given = settings(NAME)
+    chosen = chosen_taps(archived("04_layerwise_r2/answers"), weights=given["chosen_for"])
+    return plan_transfer(given["networks"], chosen, schedule=given["schedule"])
+
+
+def plan_of(label: str) -> PlannedTransfer:
+    [plan] = [plan for plan in plans() if plan.network.label == label]
+    return plan
+
+
+def predictions() -> pd.DataFrame:
+    """Archived predictions, one row per patch and run."""
+    wide, runs = archived(f"{NAME}/predictions"), archived(f"{NAME}/runs")
+    parts = [
+        wide[PATCH].assign(**run, predicted=wide[transfer_results.run_name(**run)])
+        for run in runs[RUN].to_dict("records")
+    ]
+    assert len(wide.columns) == len(PATCH) + len(parts), "a column for each run, and none beside"
+    return pd.concat(parts, ignore_index=True)
+
+
+def class_means() -> pd.Series:
+    """Mean areas of training patches, from the archive of the notebook on datasets, which cuts the same patches."""
+    assert settings("01_datasets")["dataset_options"] == settings(NAME)["dataset_options"]
+    return archived("01_datasets/class_means").set_index("magnification").ours_px
+
+
+@cache
+def patches() -> Dataset:
+    """The archived run's patches, all in memory."""
+    data = load_dataset(settings(NAME)["dataset"], **settings(NAME)["dataset_options"])
+    return replace(data, images=np.stack(list(data.images)))
+
+
+@cache
+def reading(label: str, weights: str, *taps: str) -> Reading:
+    """Patches read by one network at some taps."""
+    entries = [spec for spec in settings(NAME)["networks"] if spec["label"] == label]
+    [spec] = [
+        s
+        for s in read_out_specs(entries, size=settings(NAME)["dataset_options"]["size"])
+        if s["weights_label"] == weights
+    ]
+    [found] = read_networks([spec], patches().images, taps=taps)
+    return found
+
+
+@recomputes(f"{NAME}/transfer")
+def test_scores_follow_from_the_predictions() -> None:
+    tables = TransferTables(predictions(), archived(f"{NAME}/history"), archived(f"{NAME}/runs"))
+    again = transfer_results.score_runs(tables, class_means())
+    agree(f"{NAME}/transfer", again, keys=[*RUN, "slide"], whole=True, **ROUNDED)
+
+
+@recomputes(f"{NAME}/table_2", f"{NAME}/compared")
+def test_table_2_and_comparisons_follow_from_the_scores() -> None:
+    scores = archived(f"{NAME}/transfer")
+    agree(
+        f"{NAME}/table_2",
+        transfer_results.table_2(scores),
+        keys=["network", "row", "tap", "target"],
+        whole=True,
+        **ROUNDED,
+    )
+    again = compare_rows(scores[scores.target == "area"])
+    agree(
+        f"{NAME}/compared",
+        again,
+        keys=["network", "target", "score", "first", "second"],
+        whole=True,
+        **ROUNDED,
+    )
+
+
+@recomputes(f"{NAME}/runs", f"{NAME}/history")
+def test_runs_are_those_planned_and_follow_from_their_learning_curves() -> None:
+    runs, history = archived(f"{NAME}/runs"), archived(f"{NAME}/history")
+    planned = {
+        (p.network.label, row, p.network.pruned_tap if row == "pruned" else p.network.full_tap, target, seed)
+        for p in plans()
+        for row in transfer_tables.ROW_NAMES
+        for target in p.targets
+        for seed in p.seeds
+    }
+    assert set(runs[RUN].itertuples(index=False, name=None)) == planned
+    groups = history.groupby(RUN, sort=False)
+    assert all(part.epoch.tolist() == list(range(1, len(part) + 1)) for _, part in groups)
+    again = pd.DataFrame(
+        {
+            **dict(zip(RUN, key, strict=True)),
+            "epochs": len(part),
+            "best_epoch": int(part.epoch.iloc[part.val_loss.argmin()]),
+            "converged": bool(part.val_loss.argmin() < len(part) - 1),
+            "seconds": part.seconds.sum(),
+        }
+        for key, part in groups
+    )
+    agree(f"{NAME}/runs", again, keys=RUN, **ROUNDED)
+    patience, most = settings(NAME)["schedule"]["patience"], settings(NAME)["schedule"]["epochs"]
+    assert (again.epochs == np.minimum(again.best_epoch + patience, most)).all()
+
+
+@recomputes(f"{NAME}/predictions", f"{NAME}/history")
+@pytest.mark.data
+@pytest.mark.slow
+def test_shortest_run_trained_again_predicts_the_same(monuseg_root: Path, tmp_path: Path) -> None:
+    runs = archived(f"{NAME}/runs")
+    run = runs.loc[(runs.best_epoch * runs.seconds / runs.epochs).idxmin()]
+    plan = plan_of(run.network)
+    # nothing before the best epoch knows how many follow
+    schedule = replace(plan.schedule, epochs=int(run.best_epoch), patience=None)
+    place = train_transfer(
+        plan.network, run.row, patches().table, patches().images, tmp_path,
+        seed=int(run.seed), target=run.target, schedule=schedule,
+    )  # fmt: skip
+    key = {name: run[name] for name in RUN}
+    again = transfer_results.collect(tmp_path, names=[place.name])
+    agree(
+        f"{NAME}/history",
+        again.history[[*RUN, "epoch", "loss", "val_loss"]],
+        keys=[*RUN, "epoch"],
+        rel=LEARNING,
+    )
+    stored = predictions().merge(pd.DataFrame([key]), on=RUN)
+    both = again.predictions.merge(stored, on=[*RUN, "image"], suffixes=("", "_archived"))
+    assert len(both) == len(stored) == (patches().table.split != "train").sum()
+    apart = both.predicted - both.predicted_archived
+    assert np.abs(apart).mean() < LEARNING * both.predicted_archived.std(), place.name
+    agree(
+        f"{NAME}/predictions",
+        again.predictions[PATCH],
+        keys=["image"],
+        **ROUNDED,
+    )
+
+
+LEARNING = 0.05
+"""Training is chaotic: what rounding changes in the first step grows with each that follows. Few epochs are few steps."""
+
+
+@recomputes(f"{NAME}/readout", f"{NAME}/readout_random")
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "weights", "tap"),
+    [
+        ("readout", "trained", "conv_pw_6"),
+        ("readout", "trained", "conv_pw_13"),
+        ("readout_random", "random", "conv_pw_3"),
+    ],
+)
+def test_read_outs_are_those_of_the_patches(
+    table: str, weights: str, tap: str, monuseg_root: Path, keras_models: Path
+) -> None:
+    label = "MobileNet 0.25"
+    found = read_out(
+        reading(label, weights, "conv_pw_3", "conv_pw_6", "conv_pw_13").activations,
+        patches().table,
+        network=label,
+    )
+    again = read_out_scores(found, patches().table).drop(columns="chosen")
+    again = again[(again.tap == tap) & (again.slide == "all")]
+    # one patch of a thousand may be named otherwise
+    named = dict.fromkeys(["kappa", "kappa_balanced", "accuracy"], 0.005)
+    agree(
+        f"{NAME}/{table}",
+        again,
+        keys=["network", "target", "tap", "split", "slide"],
+        rel=1e-3,
+        loose=named,
+    )
+
+
+@recomputes(f"{NAME}/readout", f"{NAME}/readout_answers")
+def test_chosen_taps_and_answers_follow() -> None:
+    scores = archived(f"{NAME}/readout")
+    again = transfer_tables.read_out_answers(scores)
+    agree(f"{NAME}/readout_answers", again, keys=["network", "target"], whole=True, **ROUNDED)
+    validation = scores[(scores.split == "validation") & (scores.slide == "all") & (scores.tap != "mean")]
+    for (_, target), part in validation.groupby(["network", "target"]):
+        value = -part.mae_px if target == "area" else part.kappa
+        assert part.loc[part.chosen, "tap"].tolist() == [part.loc[value.idxmax(), "tap"]]
+    chosen = {plan.network.label: plan.network.pruned_tap for plan in plans()}
+    marked = scores[scores.scale_chosen].groupby("network").tap.unique().map(list)
+    assert marked.to_dict() == {network: [tap] for network, tap in chosen.items()}
+
+
+@recomputes(f"{NAME}/three_curves")
+def test_object_scale_is_that_of_notebook_04() -> None:
+    curves = archived("04_layerwise_r2/curves")
+    curves = curves[
+        (curves.weights == settings(NAME)["chosen_for"]) & ~curves.curve.str.startswith("shuffled")
+    ]
+    stored = archived(f"{NAME}/three_curves")
+    stored = stored[stored.curve == "object scale in images"]
+    again = (
+        curves.rename(columns={"mean": "r2"})
+        .merge(stored[["network", "tap"]], on=["network", "tap"])
+        .assign(curve="object scale in images")
+    )
+    agree(
+        f"{NAME}/three_curves",
+        again[["network", "tap", "curve", "r2"]],
+        stored=stored,
+        keys=["network", "tap", "curve"],
+        whole=True,
+        **ROUNDED,
+    )
+
+
+@recomputes(f"{NAME}/three_curves")
+@pytest.mark.data
+@pytest.mark.slow
+def test_pitch_and_tissue_are_those_of_photographs_and_patches(
+    monuseg_root: Path, voc_root: Path, keras_models: Path
+) -> None:
+    label, tap = "MobileNet 0.25", "conv_pw_6"
+    tissue = read_out(
+        reading(label, "trained", "conv_pw_3", "conv_pw_6", "conv_pw_13").activations,
+        patches().table,
+        network=label,
+    )
+    windows, pitch = downsampled_windows(
+        photographs().images,
+        size=settings(NAME)["dataset_options"]["size"],
+        most=settings(NAME)["most_downsampling"],
+    )
+    net = reading(label, "trained", "conv_pw_3", "conv_pw_6", "conv_pw_13").network
+    r2 = layerwise_r2(
+        extract(net, windows, taps=[tap]), pitch.log2_downsampling, conditions="true", random_state=0
+    ).assign(network=label)
+    stored = archived(f"{NAME}/three_curves").rename(columns={"r2": "mean"})
+    scale = stored[stored.curve == "object scale in images"]
+    again = transfer_tables.three_curves(scale, r2, transfer_tables.held_out_r2(tissue))
+    again = again[again.tap == tap]
+    assert len(again) == 3
+    agree(f"{NAME}/three_curves", again, keys=["network", "tap", "curve"], abs=0.01)
+
+
+@recomputes(f"{NAME}/costs")
+@pytest.mark.data
+def test_costs_are_those_of_the_networks(keras_models: Path, weights_root: Path) -> None:
+    stored, side = archived(f"{NAME}/costs"), settings(NAME)["dataset_options"]["size"]
+    parts = []
+    for spec in read_out_specs(settings(NAME)["networks"], size=side):
+        if spec["weights_label"] == "random":
+            [found] = read_networks([spec], np.zeros((1, side, side, 3), np.uint8))
+            taps = stored.tap[stored.network == spec["label"]]
+            parts.append(
+                cost_table(found.network, taps, batch_size=1, repeats=1).assign(network=spec["label"])
+            )
+    again = pd.concat(parts)[["network", "tap", "parameters", "weights_mib", "activations_mib"]]
+    agree(f"{NAME}/costs", again, keys=["network", "tap"], **ROUNDED)
+    assert len(again) == len(stored)
+    assert (stored.forward_ms_min > 0).all()
+    assert (stored.forward_ms >= stored.forward_ms_min).all()
+    runs = archived(f"{NAME}/runs").drop_duplicates(["network", "tap"]).set_index(["network", "tap"])
+    cut = again.set_index(["network", "tap"]).parameters
+    shared = cut.index.intersection(runs.index)
+    assert len(shared) >= len(plans())
+    assert (cut[shared] == runs.parameters[shared]).all()
+
+
+@recomputes(f"{NAME}/unseen")
+@pytest.mark.data
+@pytest.mark.slow
+def test_unseen_images_are_estimated_as_archived(
+    monuseg_root: Path, slides_root: Path, voc_root: Path, keras_models: Path
+) -> None:
+    given, stored = settings(NAME), archived(f"{NAME}/unseen")
+    answers = archived(f"{NAME}/readout_answers")
+    [tap] = answers[
+        (answers.network == given["estimator"]) & (answers.target == "log2_magnification")
+    ].best_tap
+    network: TransferNetwork = plan_of(given["estimator"]).network
+    fitted = fit_estimator(patches(), network=described(network, tap))
+    photograph = {"image": read_image(photographs().images[0]), "label": "photograph"}
+    again, _ = unseen_images([*given["unseen"], photograph], fitted, root=data_root())
+    assert len(again) == len(stored)
+    stored = stored.assign(refused=stored.refused.fillna("").str.split("[0-9]").str[0])
+    again = again.assign(refused=again.refused.str.split("[0-9]").str[0])
+    agree(f"{NAME}/unseen", again, stored=stored, keys=["image"], rel=0.02)
+
+
+@recomputes(f"{NAME}/unseen")
+def test_intervals_of_transferred_networks_follow_from_the_predictions() -> None:
+    stored, rows = archived(f"{NAME}/unseen"), predictions()
+    own = rows[(rows.network == settings(NAME)["estimator"]) & (rows.row == "pruned")]
+    reach = slide_reach(own[own.target == "log2_magnification"])
+    accepted = stored[stored.refused.isna()]
+    assert stored.loc[stored.refused.notna(), "transferred"].isna().all()
+    assert len(accepted)
+    again = accepted[["image", "transferred"]].assign(
+        transferred_low=accepted.transferred * 2**-reach, transferred_high=accepted.transferred * 2**reach
+    )
+    agree(f"{NAME}/unseen", again, stored=accepted, keys=["image"], **ROUNDED)
