@@ -164,6 +164,16 @@ SOURCES: dict[str, Source] = {
             page="https://openslide.cs.cmu.edu/download/openslide-testdata/",
         ),
         Source(
+            name="tcga-cr-7395",
+            title="One TCGA slide that states neither power nor microns per pixel, TCGA-CR-7395-01A-01-TS1.svs",
+            url=None,
+            checksum=None,
+            megabytes=None,
+            licence="TCGA publication guidelines",
+            target="slides/TCGA-CR-7395-01A-01-TS1.svs",
+            page="https://portal.gdc.cancer.gov/",
+        ),
+        Source(
             name="imagenet-classes",
             title="Names of the 1,000 ImageNet classes, as keras.applications reads them",
             url="https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
