@@ -149,7 +149,7 @@ def cohen_kappa(true: ArrayLike, predicted: ArrayLike, *, balanced: bool = False
 
     Notes
     -----
-    Cohen 1960: κ = (p_o − p_e) / (1 − p_e), with p_e = Σ_k p_k· p_·k.
+    Cohen 1960: κ = (o − e) / (1 − e), with o the share of agreement and e the one that both marginal frequencies give.
 
     Examples
     --------
