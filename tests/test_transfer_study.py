@@ -15,6 +15,7 @@ from scalelib.magnification_fit import fit_estimator
 from scalelib.schedule import Schedule
 from scalelib.texture_scale import downsampled_windows
 from scalelib.transfer import SEEDS, target_values
+from scalelib.transfer_answers import answers, transfer_answer
 from scalelib.transfer_results import collect, score_runs, table_2
 from scalelib.transfer_scores import class_means
 from scalelib.transfer_study import (
@@ -27,14 +28,12 @@ from scalelib.transfer_study import (
     run_plans,
 )
 from scalelib.transfer_tables import (
-    answers,
     as_published,
     cost_taps,
     held_out_r2,
     mark_scale_choice,
     read_out_answers,
     three_curves,
-    transfer_answer,
 )
 from scalelib.transferred import predict_images, slide_reach, summarize_images
 from scalelib.unseen import unseen_images
