@@ -30,8 +30,8 @@ class Batches(keras.utils.PyDataset):
         The last batch may be smaller.
     turns : ndarray of int, optional
         For each entry of `order` one of the eight flips and rotations, 0 to 7 (0: as it is).
-    workers : int, default=2
-        Threads that prepare batches while the network works.
+    workers : int, default=1
+        Above one: threads that prepare batches while the network works.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Batches(keras.utils.PyDataset):
         *,
         batch_size: int = 32,
         turns: np.ndarray | None = None,
-        workers: int = 2,
+        workers: int = 1,
     ) -> None:
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self.images, self.targets, self.order = images, np.asarray(targets, np.float32), np.asarray(order)

@@ -35,8 +35,9 @@ class Schedule:
         Flip and turn training patches at random; none of it changes scale.
     precision : {"float32", "mixed_float16", "mixed_bfloat16"}, default="float32"
         Keras's dtype policy; the head stays in float32.
-    workers : int, default=2
-        Threads that prepare batches.
+    workers : int, default=1
+        Threads that prepare batches; one prepares them in turn with the training itself. More help where the
+        network works on a GPU; on few cores they take from it.
 
     Raises
     ------
@@ -58,7 +59,7 @@ class Schedule:
     batchnorm_momentum: float | None = None
     augment: bool = False
     precision: str = "float32"
-    workers: int = 2
+    workers: int = 1
 
     def __post_init__(self) -> None:
         momentum = self.batchnorm_momentum

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from scalelib.transfer_tables import ROW_NAMES
+
 
 def transfer_answer(compared: pd.DataFrame, *, score: str, first: str, second: str) -> str:
     """One comparison of two rows in words, over networks.
@@ -92,20 +94,86 @@ def nearest_to_tissue(three: pd.DataFrame) -> tuple[str, int, int]:
     >>> three = pd.DataFrame({"network": "n", "tap": ["a", "b"] * 3, "curve": np.repeat(names, 2),
     ...                       "r2": [0.1, 0.9, 0.8, 0.2, 0.7, 0.6]})
     >>> nearest_to_tissue(three)
-    ('In n, object scale is read best at b, pixel pitch at a, and tissue at a.', 1, 1)
+    ('In n, object scale is read best at b (R² 0.90), pixel pitch at a (0.80), and tissue at a (0.70).', 1, 1)
     """
     words, nearer = [], 0
     for network, part in three.groupby("network", sort=False):
         taps = list(dict.fromkeys(part["tap"]))
         wide = part.pivot(index="curve", columns="tap", values="r2")[taps]
         best = {str(curve).split(" ")[0]: taps.index(wide.loc[curve].idxmax()) for curve in wide.index}
+        top = {str(curve).split(" ")[0]: wide.loc[curve].max() for curve in wide.index}
         scale, pitch, tissue = best["object"], best["pixel"], best["magnification"]
         nearer += abs(pitch - tissue) < abs(scale - tissue)
         words.append(
-            f"In {network}, object scale is read best at {taps[scale]}, pixel pitch at {taps[pitch]}, "
-            f"and tissue at {taps[tissue]}."
+            f"In {network}, object scale is read best at {taps[scale]} (R² {top['object']:.2f}), pixel pitch at "
+            f"{taps[pitch]} ({top['pixel']:.2f}), and tissue at {taps[tissue]} ({top['magnification']:.2f})."
         )
     return " ".join(words), int(nearer), len(words)
+
+
+def no_better_than_mean(table_2: pd.DataFrame, mean_error: float) -> str:
+    """Rows of Table 2 whose error, averaged over seeds, is not below that of predicting the training mean.
+
+    Parameters
+    ----------
+    table_2 : pandas.DataFrame
+        From :func:`scalelib.transfer_results.table_2`; the target ``area`` counts.
+    mean_error : float
+        From :func:`scalelib.transfer_scores.mean_prediction_error`.
+
+    Returns
+    -------
+    str
+        One sentence.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"network": "n", "row": ["pretrained", "pruned"], "target": "area", "mae_px": [90.0, 80.0]})
+    >>> no_better_than_mean(table, 85.0)
+    'Of the 2 rows, 1 is no better than predicting the mean area of the training patches: n (full, pretrained).'
+    """
+    rows = table_2[table_2["target"] == "area"]
+    weak = rows[rows["mae_px"] >= mean_error]
+    if weak.empty:
+        return f"All {len(rows)} rows are better than predicting the mean area of the training patches."
+    named = [
+        f"{network} ({ROW_NAMES[row]})" for network, row in zip(weak["network"], weak["row"], strict=True)
+    ]
+    return (
+        f"Of the {len(rows)} rows, {len(weak)} {'is' if len(weak) == 1 else 'are'} no better than predicting the mean "
+        f"area of the training patches: {_listed(named)}."
+    )
+
+
+def frozen_beside_trained(table_2: pd.DataFrame, read_out: pd.DataFrame) -> str:
+    """Error of a linear read-out of frozen features beside that of the same network trained whole, in words.
+
+    Parameters
+    ----------
+    table_2 : pandas.DataFrame
+        From :func:`scalelib.transfer_results.table_2`.
+    read_out : pandas.DataFrame
+        From :func:`scalelib.transfer_tables.read_out_answers`.
+
+    Returns
+    -------
+    str
+        One sentence per network.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"network": ["n"], "row": "pretrained", "target": "area", "mae_px": [90.4]})
+    >>> best = pd.DataFrame({"network": ["n"], "target": "area", "best_tap": "t", "best": [80.6]})
+    >>> frozen_beside_trained(table, best)
+    'In n, frozen features at t have an error of 81 px, and training all weights one of 90 px.'
+    """
+    trained = table_2[(table_2["target"] == "area") & (table_2["row"] == "pretrained")].set_index("network")
+    rows = read_out[read_out["target"] == "area"]
+    return " ".join(
+        f"In {row.network}, frozen features at {row.best_tap} have an error of {row.best:.0f} px, and training all "
+        f"weights one of {trained.mae_px[row.network]:.0f} px."
+        for row in rows.itertuples()
+    )
 
 
 def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str | float]:

@@ -57,6 +57,29 @@ def class_means(table: pd.DataFrame) -> pd.Series:
     return means.sort_index()
 
 
+def mean_prediction_error(table: pd.DataFrame, *, split: str = "test") -> float:
+    """Mean absolute error of predicting the mean area of the training patches everywhere, which any network must beat.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``split, mean_area_px``, one row per patch.
+    split : str, default="test"
+
+    Returns
+    -------
+    float
+        In px.
+
+    Examples
+    --------
+    >>> mean_prediction_error(pd.DataFrame({"split": ["train", "train", "test"], "mean_area_px": [1.0, 3.0, 7.0]}))
+    5.0
+    """
+    mean = table.loc[table["split"] == "train", "mean_area_px"].mean()
+    return float((table.loc[table["split"] == split, "mean_area_px"] - mean).abs().mean())
+
+
 def nearest_magnification(predicted: ArrayLike, means: pd.Series) -> np.ndarray:
     """The magnification whose class mean is nearest to each predicted value.
 

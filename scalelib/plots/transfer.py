@@ -58,7 +58,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return fig
 
 
-def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: float) -> Figure:
     """Error and kappa of each row: a small dot per seed, the mean large; the paper's networks beside.
 
     Parameters
@@ -67,6 +67,8 @@ def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         ``network, row, seed, mae_px, kappa``, all test patches, target ``area``.
     paper : pandas.DataFrame
         ``network, row, score, mean, sd``.
+    mean_error : float
+        Error in px of predicting the training mean, drawn over our networks.
 
     Returns
     -------
@@ -99,13 +101,18 @@ def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame) -> Figure:
                 ax.plot(x + np.asarray(spread), values, ".", color=colour, alpha=0.45, ms=4)
                 label = name if network == ours[0] else None
                 ax.plot(x, values.mean(), marker, color=colour, mec="black", mew=0.7, ms=7, label=label)
-        ax.axvline(len(theirs) - 0.5, color="black", lw=0.8, ls=":")
+        ax.axvline(len(theirs) - 0.5, color="black", lw=0.8)
         names = [*(f"{network}\n(paper)" for network in theirs), *ours]
         ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8.5)
         ax.set_title(SCORE_NAMES[score])
         ax.set_ylim(bottom=0)
+    axes[0].plot(
+        [len(theirs) - 0.5, len(theirs) + len(ours) - 0.5], [mean_error] * 2, color="black", lw=0.9, ls=":",
+        label="predicting the training mean", zorder=1,
+    )  # fmt: skip
+    axes[0].set_xlim(-0.6, len(theirs) + len(ours) - 0.5)
     axes[1].set_ylim(0, 1)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8.5)
     return fig
 
 
@@ -257,6 +264,9 @@ def scale_against_texture(curves: pd.DataFrame) -> Figure:
                 top = int(np.nanargmax(values))
                 ax.plot(top, values.iloc[top], marker, color=colour, mec="black", mew=1, ms=9)
         tap_axis(ax, taps, label="")
+        if len(taps) * len(networks) > 40:
+            ax.tick_params(axis="x", rotation=90, labelsize=7)
+            plt.setp(ax.get_xticklabels(), va="center")
         ax.set_title(network, fontsize=9)
         ax.set_ylim(-0.12, 1)
     axes[0, 0].set_ylabel("held-out R²")
