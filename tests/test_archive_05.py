@@ -25,7 +25,7 @@ from scalelib.regression import layerwise_r2
 from scalelib.slide_tests import compare_rows
 from scalelib.study_reading import Reading, read_networks
 from scalelib.texture_scale import downsampled_windows
-from scalelib.transfer import TransferNetwork, train_transfer
+from scalelib.transfer import TransferNetwork, target_values, train_transfer
 from scalelib.transfer_results import TransferTables
 from scalelib.transfer_scores import RUN
 from scalelib.transfer_study import PlannedTransfer, chosen_taps, described, plan_transfer, read_out_specs
@@ -145,39 +145,50 @@ def test_runs_are_those_planned_and_follow_from_their_learning_curves() -> None:
 @recomputes(f"{NAME}/predictions", f"{NAME}/history")
 @pytest.mark.data
 @pytest.mark.slow
-def test_shortest_run_trained_again_predicts_the_same(monuseg_root: Path, tmp_path: Path) -> None:
-    runs = archived(f"{NAME}/runs")
-    run = runs.loc[(runs.best_epoch * runs.seconds / runs.epochs).idxmin()]
-    plan = plan_of(run.network)
-    # nothing before the best epoch knows how many follow
-    schedule = replace(plan.schedule, epochs=int(run.best_epoch), patience=None)
+def test_predictions_are_of_these_patches_and_give_the_losses_of_the_learning_curves(
+    monuseg_root: Path,
+) -> None:
+    """A run's best loss follows from what it predicts for the validation patches, in units of the training targets."""
+    table = patches().table
+    held_out = table[table.split != "train"]
+    agree(f"{NAME}/predictions", held_out[PATCH], keys=["image"], **ROUNDED)
+    assert len(held_out) == len(archived(f"{NAME}/predictions"))
+    rows = predictions().query("split == 'validation'")
+    again = []
+    for target in ("area", "log2_magnification"):
+        deviation = target_values(table[table.split == "train"], target).std()
+        part = rows[rows.target == target]
+        error = (part.predicted - target_values(part, target)) / deviation
+        again.append((error**2).groupby([part[name] for name in RUN], sort=False).mean())
+    losses = pd.concat(again).rename("val_loss").reset_index()
+    best = archived(f"{NAME}/runs")[[*RUN, "best_epoch"]].rename(columns={"best_epoch": "epoch"})
+    agree(f"{NAME}/history", losses.merge(best, on=RUN), keys=[*RUN, "epoch"], rel=1e-3)
+
+
+@recomputes(f"{NAME}/history")
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("label", "row"), [("SqueezeNet", "scratch"), ("MobileNet 0.25", "pretrained")])
+def test_first_epoch_of_a_run_is_that_of_the_archive(
+    label: str, row: str, monuseg_root: Path, keras_models: Path, weights_root: Path, tmp_path: Path
+) -> None:
+    """The first epoch only: training amplifies rounding, and after a second one predictions differ as between seeds."""
+    plan = plan_of(label)
+    schedule = replace(plan.schedule, epochs=1, patience=None)
     place = train_transfer(
-        plan.network, run.row, patches().table, patches().images, tmp_path,
-        seed=int(run.seed), target=run.target, schedule=schedule,
-    )  # fmt: skip
-    key = {name: run[name] for name in RUN}
-    again = transfer_results.collect(tmp_path, names=[place.name])
+        plan.network, row, patches().table, patches().images, tmp_path, seed=plan.seeds[0], schedule=schedule
+    )
+    [again] = [transfer_results.collect(tmp_path, names=[place.name]).history]
     agree(
         f"{NAME}/history",
-        again.history[[*RUN, "epoch", "loss", "val_loss"]],
+        again[[*RUN, "epoch", "loss"]],
         keys=[*RUN, "epoch"],
-        rel=LEARNING,
-    )
-    stored = predictions().merge(pd.DataFrame([key]), on=RUN)
-    both = again.predictions.merge(stored, on=[*RUN, "image"], suffixes=("", "_archived"))
-    assert len(both) == len(stored) == (patches().table.split != "train").sum()
-    apart = both.predicted - both.predicted_archived
-    assert np.abs(apart).mean() < LEARNING * both.predicted_archived.std(), place.name
-    agree(
-        f"{NAME}/predictions",
-        again.predictions[PATCH],
-        keys=["image"],
-        **ROUNDED,
+        rel=FIRST_EPOCH,
     )
 
 
-LEARNING = 0.05
-"""Training is chaotic: what rounding changes in the first step grows with each that follows. Few epochs are few steps."""
+FIRST_EPOCH = 0.02
+"""One and two threads were seen to differ by up to 0.004 in the first epoch's mean training loss; seeds differ by 0.06 and more (standard deviation)."""
 
 
 @recomputes(f"{NAME}/readout", f"{NAME}/readout_random")
