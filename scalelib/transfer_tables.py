@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scalelib.transfer_study import PlannedTransfer
+from scalelib.verdicts import span
 
 ROW_NAMES = {"pretrained": "full, pretrained", "scratch": "full, from scratch", "pruned": "pruned"}
 """Rows of Table 2 in words."""
@@ -57,8 +58,8 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns ``source, network, row, tap, mean absolute error (px), kappa``, ``kappa, balanced`` (every magnification
-        with the same weight), ``mean absolute error (µm²), seeds, converged``; values as ``mean (standard deviation over
+        Columns ``source, network, row, tap, error (px), kappa``, ``balanced kappa`` (every magnification
+        with the same weight), ``error (µm²), seeds, converged``; values as ``mean (standard deviation over
         seeds)``; ``converged`` counts seeds. What the paper does not give is empty.
 
     Examples
@@ -98,14 +99,53 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             "network": both["network"],
             "row": both["row"].map(ROW_NAMES),
             "tap": both["tap"],
-            "mean absolute error (px)": _with_spread(both["mae_px"], both["mae_px_sd"], 2),
+            "error (px)": _with_spread(both["mae_px"], both["mae_px_sd"], 2),
             "kappa": _with_spread(both["kappa"], both["kappa_sd"], 3),
-            "kappa, balanced": _with_spread(both["kappa_balanced"], both["kappa_balanced_sd"], 3),
-            "mean absolute error (µm²)": _with_spread(both["mae_um2"], both["mae_um2_sd"], 1),
+            "balanced kappa": _with_spread(both["kappa_balanced"], both["kappa_balanced_sd"], 3),
+            "error (µm²)": _with_spread(both["mae_um2"], both["mae_um2_sd"], 1),
             "seeds": both["seeds"],
             "converged": both["converged"],
         }
     ).reset_index(drop=True)
+
+
+def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
+    """Comparisons of rows as a page shows them.
+
+    Parameters
+    ----------
+    compared : pandas.DataFrame
+        From :func:`scalelib.slide_tests.compare_rows`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``network, score, pruned minus``, ``difference (95 % interval)`` in words, ``slides above zero``, ``p`` and
+        ``p, Holm``.
+
+    Examples
+    --------
+    >>> compared = pd.DataFrame({"network": ["n"], "score": "kappa", "second": "scratch", "difference": -0.1, "low": -0.2,
+    ...     "high": 0.05, "slides_above_zero": 3, "n_slides": 10, "p": 0.04, "p_holm": 0.08})
+    >>> comparison_form(compared).iloc[0, :5].tolist()
+    ['n', 'kappa', 'full, from scratch', '−0.10 (−0.20 to 0.05)', '3 of 10']
+    """
+    return pd.DataFrame(
+        {
+            "network": compared["network"],
+            "score": compared["score"].replace("mae_px", "error (px)"),
+            "pruned minus": compared["second"].map(ROW_NAMES),
+            "difference (95 % interval)": [
+                span(*found) for found in compared[["difference", "low", "high"]].itertuples(index=False)
+            ],
+            "slides above zero": [
+                f"{above} of {n}"
+                for above, n in zip(compared["slides_above_zero"], compared["n_slides"], strict=True)
+            ],
+            "p": compared["p"],
+            "p, Holm": compared["p_holm"],
+        }
+    )
 
 
 def mark_scale_choice(scores: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFrame:

@@ -143,12 +143,12 @@ def test_table_2_stands_below_the_papers_in_its_form(study: Study) -> None:
     assert shown["source"].tolist() == ["paper"] * 6 + ["ours"] * 3
     assert shown["row"].tolist() == ["full, pretrained", "full, from scratch", "pruned"] * 3
     first = shown.iloc[0]
-    assert (first["network"], first["mean absolute error (px)"], first["kappa"]) == (
+    assert (first["network"], first["error (px)"], first["kappa"]) == (
         "InceptionV3", "81.85 (11.08)", "0.435 (0.020)",
     )  # fmt: skip
     area = scores[(scores.slide == "all") & (scores.target == "area") & (scores.row == "pruned")]
     expected = f"{area.mae_px.mean():.2f} ({area.mae_px.std(ddof=1):.2f})"
-    assert shown["mean absolute error (px)"].iloc[-1] == expected
+    assert shown["error (px)"].iloc[-1] == expected
 
 
 def test_transferred_networks_predict_again_what_they_predicted_when_they_were_finished(study: Study) -> None:
