@@ -120,14 +120,14 @@ def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``network, score, pruned minus``, ``difference (95 % interval)`` in words, ``slides above zero``, ``p`` and
-        ``p, Holm``.
+        ``network, score, pruned minus``, ``difference (95 %)`` with its interval in words, ``p, Holm``, ``p`` and
+        ``slides above zero``.
 
     Examples
     --------
     >>> compared = pd.DataFrame({"network": ["n"], "score": "kappa", "second": "scratch", "difference": -0.1, "low": -0.2,
     ...     "high": 0.05, "slides_above_zero": 3, "n_slides": 10, "p": 0.04, "p_holm": 0.08})
-    >>> comparison_form(compared).iloc[0, :5].tolist()
+    >>> comparison_form(compared).iloc[0, [0, 1, 2, 3, 6]].tolist()
     ['n', 'kappa', 'full, from scratch', '−0.10 (−0.20 to 0.05)', '3 of 10']
     """
     return pd.DataFrame(
@@ -135,15 +135,15 @@ def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
             "network": compared["network"],
             "score": compared["score"].replace("mae_px", "error (px)"),
             "pruned minus": compared["second"].map(ROW_NAMES),
-            "difference (95 % interval)": [
+            "difference (95 %)": [
                 span(*found) for found in compared[["difference", "low", "high"]].itertuples(index=False)
             ],
+            "p, Holm": compared["p_holm"],
+            "p": compared["p"],
             "slides above zero": [
                 f"{above} of {n}"
                 for above, n in zip(compared["slides_above_zero"], compared["n_slides"], strict=True)
             ],
-            "p": compared["p"],
-            "p, Holm": compared["p_holm"],
         }
     )
 
