@@ -187,8 +187,8 @@ def test_first_epoch_of_a_run_is_that_of_the_archive(
     )
 
 
-FIRST_EPOCH = 0.02
-"""One and two threads were seen to differ by up to 0.004 in the first epoch's mean training loss; seeds differ by 0.06 and more (standard deviation)."""
+FIRST_EPOCH = 0.05
+"""One and two threads were seen to differ by up to 0.017 in the first epoch's mean training loss; three times that."""
 
 
 @recomputes(f"{NAME}/readout", f"{NAME}/readout_random")
@@ -213,13 +213,13 @@ def test_read_outs_are_those_of_the_patches(
     )
     again = read_out_scores(found, patches().table).drop(columns="chosen")
     again = again[(again.tap == tap) & (again.slide == "all")]
-    # one patch of a thousand may be named otherwise
-    named = dict.fromkeys(["kappa", "kappa_balanced", "accuracy"], 0.005)
+    # rounding of another CPU moves ridge a little, see notebook 04; a few patches of a thousand are then named otherwise
+    named = dict.fromkeys(["kappa", "kappa_balanced", "accuracy"], 0.01)
     agree(
         f"{NAME}/{table}",
         again,
         keys=["network", "target", "tap", "split", "slide"],
-        rel=1e-3,
+        rel=0.01,
         loose=named,
     )
 
