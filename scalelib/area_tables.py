@@ -12,7 +12,7 @@ from scipy import stats
 from scalelib.dataset_tables import QUANTILES, split_order
 from scalelib.datasets.splits import SPLITS
 from scalelib.errors import DataError
-from scalelib.transfer_scores import class_means, cohen_kappa, nearest_magnification
+from scalelib.transfer_scores import agreement, class_means, nearest_magnification
 
 PAPER_CLASS_MEANS = {5: 21.37, 8: 43.15, 10: 67.30, 15: 142.39, 20: 225.70, 30: 489.98, 40: 913.82}
 """Mean nucleus area in px of the paper's training patches at each magnification, from the authors' notebooks
@@ -131,15 +131,7 @@ def named_by_area(table: pd.DataFrame) -> pd.DataFrame:
     for split in (s for s in SPLITS if s in set(table["split"])):
         part = table[table["split"] == split]
         named, true = nearest_magnification(part["mean_area_px"], means), part["magnification"].to_numpy()
-        rows.append(
-            {
-                "split": split,
-                "patches": len(part),
-                "kappa": cohen_kappa(true, named),
-                "kappa_balanced": cohen_kappa(true, named, balanced=True),
-                "accuracy": float((named == true).mean()),
-            }
-        )
+        rows.append({"split": split, "patches": len(part), **agreement(true, named)})
     return pd.DataFrame(rows)
 
 

@@ -189,6 +189,30 @@ def cohen_kappa(true: ArrayLike, predicted: ArrayLike, *, balanced: bool = False
     return float((np.trace(share) - expected) / (1 - expected))
 
 
+def agreement(true: ArrayLike, named: ArrayLike) -> dict[str, float]:
+    """How well named classes agree with the true ones.
+
+    Parameters
+    ----------
+    true, named : array-like of shape (n,)
+
+    Returns
+    -------
+    dict of str to float
+        ``kappa`` and ``kappa_balanced``, see :func:`cohen_kappa`, and ``accuracy``.
+
+    Examples
+    --------
+    >>> agreement([5, 5, 8, 8], [5, 8, 8, 8])["accuracy"]
+    0.75
+    """
+    return {
+        "kappa": cohen_kappa(true, named),
+        "kappa_balanced": cohen_kappa(true, named, balanced=True),
+        "accuracy": float((np.asarray(true) == np.asarray(named)).mean()),
+    }
+
+
 def score_predictions(predictions: pd.DataFrame, means: pd.Series, *, split: str = "test") -> pd.DataFrame:
     """Scores of each trained network, over all patches of a split and slide by slide.
 
@@ -283,7 +307,5 @@ def _scores(rows: pd.DataFrame) -> dict[str, float]:
         "mae_px": float(area.mean()) if is_area else float("nan"),
         "mae_um2": float((area * rows["mpp"] ** 2).mean()) if is_area else float("nan"),
         "mae_octaves": float("nan") if is_area else float(octaves.mean()),
-        "kappa": cohen_kappa(true, named),
-        "kappa_balanced": cohen_kappa(true, named, balanced=True),
-        "accuracy": float((true == named).mean()),
+        **agreement(true, named),
     }

@@ -328,7 +328,7 @@ def test_an_unwritable_folder_is_refused_before_any_work(net, tmp_path, monkeypa
 
 
 def test_a_model_that_cannot_be_told_from_others_is_not_cached(net, tmp_path, monkeypatch):
-    def no_config():
+    def no_config():  # what Keras raises for a subclassed model that has none
         raise NotImplementedError("no config")
 
     monkeypatch.setattr(net.model, "get_config", no_config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from io import StringIO
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +15,9 @@ import pytest
 from scalelib.datasets.base import Dataset
 from scalelib.provenance import Run
 
-sphinx_application = pytest.importorskip("sphinx.application")
-from sphinx.errors import SphinxWarning  # noqa: E402
-from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
+pytest.importorskip("sphinx")
+from sphinx.errors import SphinxWarning
+from sphinx_page import build_page
 
 ROOT = Path(__file__).parents[1]
 CONF = """
@@ -75,15 +75,7 @@ def edit_card(folder: Path, **changes: object) -> None:
     (folder / "card.json").write_text(json.dumps({**card, **changes}))
 
 
-def build(source: Path) -> str:
-    out, warnings = source.parent / "out", StringIO()
-    with patch_docutils(source), docutils_namespace():
-        app = sphinx_application.Sphinx(
-            source, source, out, out / "doctrees", "html", status=None, warning=warnings, warningiserror=True
-        )
-        app.build()
-    assert warnings.getvalue() == ""
-    return (out / "book" / "provenance.html").read_text(encoding="utf-8")
+build = partial(build_page, page="provenance")
 
 
 def words(page: str) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from io import StringIO
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +15,10 @@ import pytest
 from scalelib.claims import load_claims
 from scalelib.provenance import Run, digest_notebook
 
-sphinx_application = pytest.importorskip("sphinx.application")
-from sphinx.errors import ExtensionError, SphinxWarning  # noqa: E402
-from sphinx.search.en import SearchEnglish  # noqa: E402
-from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
+pytest.importorskip("sphinx")
+from sphinx.errors import ExtensionError, SphinxWarning
+from sphinx.search.en import SearchEnglish
+from sphinx_page import build_page
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("glance", "claims", "table-a1", "figure", "table-2", "table-1", "errata")
@@ -55,15 +55,7 @@ def _fresh() -> Iterator[None]:
         module.ledger_of.cache_clear()  # type: ignore[attr-defined]
 
 
-def build(source: Path) -> str:
-    out, warnings = source.parent / "out", StringIO()
-    with patch_docutils(source), docutils_namespace():
-        app = sphinx_application.Sphinx(
-            source, source, out, out / "doctrees", "html", status=None, warning=warnings, warningiserror=True
-        )
-        app.build()
-    assert warnings.getvalue() == ""
-    return (out / "book" / "scoreboard.html").read_text(encoding="utf-8")
+build = partial(build_page, page="scoreboard")
 
 
 def archive(source: Path) -> Path:

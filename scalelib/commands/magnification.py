@@ -6,7 +6,6 @@ Joins the library's steps and prints what came of them; computes nothing itself.
 from __future__ import annotations
 
 import argparse
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -228,9 +227,6 @@ def _beside(stated: Any, factor: float, found: Any) -> str:
 def _save_csv(out: Path, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
-    from scalelib.provenance import write_atomic
+    from scalelib.transfer_results import write_table
 
-    def write(stream: io.BufferedIOBase) -> None:
-        stream.write(pd.DataFrame(rows).to_csv(index=False).encode())
-
-    save(out, lambda path: write_atomic(path, write))
+    save(out, lambda path: write_table(path, pd.DataFrame(rows)))

@@ -53,6 +53,29 @@ class Outlines:
     def __len__(self) -> int:
         return len(self.polygons)
 
+    def against_box(self, corner: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which polygons lie wholly inside a box without touching its border, and which reach into it at all.
+
+        Parameters
+        ----------
+        corner, end : ndarray of shape (2,)
+            Upper left and lower right corner (x, y), level-0 pixels.
+
+        Returns
+        -------
+        whole, reaching : ndarray of bool, each of shape (n_polygons,)
+            By their boxes.
+
+        Examples
+        --------
+        >>> three = outlines([[(1, 1), (2, 1), (2, 2)], [(0, 0), (2, 0), (2, 2)], [(8, 8), (9, 8), (9, 9)]])
+        >>> [found.tolist() for found in three.against_box(np.zeros(2), np.full(2, 4))]
+        [[True, False, False], [True, True, False]]
+        """
+        low, high = self.boxes[:, :2], self.boxes[:, 2:]
+        whole = np.asarray(((low > corner) & (high < end)).all(axis=1))
+        return whole, np.asarray(((low < end) & (high > corner)).all(axis=1))
+
 
 def read_outlines(path: str | os.PathLike[str]) -> Outlines:
     """Read the polygons of an Aperio XML or a GeoJSON file (QuPath's export).

@@ -53,6 +53,7 @@ def unpack(archive: Path, folder: Path, *, kind: Literal["tar", "zip"], limit: i
     reader = _unpack_tar if kind == "tar" else _unpack_zip
     try:
         reader(archive, folder, limit)
+    # zipfile raises NotImplementedError for a compression or a version of the format that it does not read
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
         raise DataError(
             f"unpack: {archive.name} is damaged or no {kind} archive.\n"

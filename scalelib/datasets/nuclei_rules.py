@@ -66,10 +66,9 @@ def areas_by_rule(
     ([16.0, 16.0], [16.0, 16.0], [32.0])
     """
     corner, end = np.array([x, y]), np.array([x, y]) + size * factor
-    low, high = nuclei.boxes[:, :2], nuclei.boxes[:, 2:]
-    middle = (low + high) / 2
+    middle = (nuclei.boxes[:, :2] + nuclei.boxes[:, 2:]) / 2
     centred = ((middle >= corner) & (middle < end)).all(axis=1)
-    whole = np.flatnonzero(((low > corner) & (high < end)).all(axis=1))
+    whole = np.flatnonzero(nuclei.against_box(corner, end)[0])
     counted = np.array([_pixels((nuclei.polygons[i] - corner) / factor) for i in whole], np.float64)
     return {
         **{
@@ -99,7 +98,7 @@ def _mask(nuclei: Outlines, corner: np.ndarray, end: np.ndarray, size: int) -> n
     first, last = np.floor(corner).astype(int), np.ceil(end - 1e-6).astype(int)
     mask = np.zeros((last[1] - first[1], last[0] - first[0]), bool)
     low, high = nuclei.boxes[:, :2], nuclei.boxes[:, 2:]
-    for i in np.flatnonzero(((low < last) & (high > first)).all(axis=1)):
+    for i in np.flatnonzero(nuclei.against_box(first, last)[1]):
         left, top = np.maximum(np.floor(low[i]).astype(int), first)
         right, bottom = np.minimum(np.ceil(high[i]).astype(int), last)
         inside = covered(nuclei.polygons[i], np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)

@@ -114,12 +114,12 @@ def areas_in_patch(
     [4.0, 4.0]
     """
     box = (x, y, x + size * factor, y + size * factor)
-    low, high = nuclei.boxes[:, :2], nuclei.boxes[:, 2:]
-    whole = ((low > box[:2]) & (high < box[2:])).all(axis=1)
+    whole, reaching = nuclei.against_box(np.array(box[:2]), np.array(box[2:]))
     areas = list(nuclei.areas[whole])
     if border == "clip":
-        cut = ((low < box[2:]) & (high > box[:2])).all(axis=1) & ~whole
-        areas += [polygon_area(clip_to_box(nuclei.polygons[i], box)) for i in np.flatnonzero(cut)]
+        areas += [
+            polygon_area(clip_to_box(nuclei.polygons[i], box)) for i in np.flatnonzero(reaching & ~whole)
+        ]
     in_patch = np.asarray(areas, np.float64) / factor**2
     return in_patch[in_patch >= min_area]
 

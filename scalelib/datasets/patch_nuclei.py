@@ -122,10 +122,9 @@ def nuclei_in_patch(
     ['counted', 'cut by the border']
     """
     corner, end = np.array([x, y]), np.array([x, y]) + size * factor
-    low, high = nuclei.boxes[:, :2], nuclei.boxes[:, 2:]
-    seen = np.flatnonzero(((low < end) & (high > corner)).all(axis=1))
-    whole = np.asarray(((low > corner) & (high < end)).all(axis=1))
+    whole, reaching = nuclei.against_box(corner, end)
     large = nuclei.areas / factor**2 >= min_area
+    seen = np.flatnonzero(reaching)
     states = [CUT if not whole[i] else COUNTED if large[i] else SMALL for i in seen]
     return [(nuclei.polygons[i] - corner) / factor for i in seen], states
 
