@@ -51,7 +51,7 @@ checks/node_modules/.installed: checks/package-lock.json
 	touch $@
 
 spell: $(SETUP)
-	$(BIN)/codespell README.md CHANGELOG.md CITATION.cff _config.yml _toc.yml book checks notebooks paper profiles scalelib workflow
+	$(BIN)/codespell README.md CHANGELOG.md CITATION.cff _config.yml _toc.yml book checks notebooks paper profiles scalebook scalelib workflow
 
 lint: $(SETUP)
 	$(BIN)/ruff check .

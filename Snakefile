@@ -2,7 +2,11 @@
 #   snakemake --cores 1 --config profile=compact -- book
 # On a cluster: add --executor slurm (pip install snakemake-executor-plugin-slurm); each notebook is one job.
 
-from scalelib.profiles import load_profile
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(workflow.basedir))
+from scalebook.profiles import load_profile
 
 PROFILE = config.get("profile", "control")
 # The book shows the rendered control experiment of this build beside the archived runs.
@@ -11,7 +15,7 @@ NOTEBOOKS = {name: list(load_profile(f"profiles/{name}.yaml").notebooks) for nam
 # Notebooks that read what another one wrote.
 AFTER = {"05_histopathology_transfer": ["04_layerwise_r2"]}
 
-LIBRARY = [path for path in glob_wildcards("scalelib/{path,.*\\.py}").path]
+LIBRARY = [str(path) for house in ("scalelib", "notebooks/studies", "scalebook") for path in Path(house).rglob("*.py")]
 
 
 wildcard_constraints:
@@ -34,7 +38,7 @@ rule executed:
 rule notebook:
     input:
         notebook="notebooks/{notebook}.ipynb",
-        library=[f"scalelib/{path}" for path in LIBRARY],
+        library=LIBRARY,
         earlier=lambda w: [f"results/{w.profile}/{name}/card.json" for name in AFTER.get(w.notebook, [])],
     output:
         executed="book/executed/{profile}/{notebook}.ipynb",

@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from scalelib.datasets.voc import load_voc
-from scalelib.environment import describe_code, describe_environment
 from scalelib.errors import DataError
-from scalelib.provenance import write_atomic
+from scalelib.results import describe_code, describe_environment, write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 

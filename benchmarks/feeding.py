@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 from common import parser, write_results
 
-from scalelib.backend import keras
-from scalelib.batches import Batches
-from scalelib.datasets.histology import load_rendered
-from scalelib.datasets.patch_images import cache_patches
+from scalelib.graph import keras
 from scalelib.networks import load_network
 from scalelib.pruning import prune
+from scalelib.slides.patches import cache_patches
+from studies.rendered.slide import load_rendered
+from studies.training import Batches
 
 LIMIT = 0.9
 

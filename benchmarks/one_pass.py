@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 from common import parser, photographs, write_results
 
-from scalelib.activations import extract
+from scalelib.activations import extract, read_taps, tap_reader
 from scalelib.images import read_image, resize_image
 from scalelib.networks import Network, load_network
-from scalelib.tap_reader import read_taps, tap_reader
 
 LIMIT = 1.10
 

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scalelib.backend import keras
 from scalelib.errors import WeightsError, did_you_mean
-from scalelib.weight_loading import load_weight_file
-
-__all__ = ["INPUT_SIZE", "TAPS", "WEIGHTS", "build_control", "load_control", "preprocess", "weights_path"]
+from scalelib.graph import keras
+from scalelib.networks import load_weight_file
 
 ASSETS = Path(__file__).parent / "assets"
 INPUT_SIZE = (64, 64)
@@ -61,7 +59,7 @@ def load_control(
     -------
     keras.Model
         Functional, 64×64 RGB prepared by `preprocess` in, probabilities out; ``TAPS`` names the
-        layers to read. Outputs are in the order of ``scalelib.datasets.shapes.CLASSES``.
+        layers to read. Outputs are in the order of ``studies.rendered.scenes.CLASSES``.
 
     Raises
     ------

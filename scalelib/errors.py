@@ -1,9 +1,14 @@
-"""The one exception family of scalelib, and the form that its messages take."""
+"""The one exception family of scalelib, and the form that its messages take. Progress bars: shown in a terminal, silent in notebooks, CI and pipes."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
 
 
 class ScalelibError(ValueError):
@@ -72,3 +77,34 @@ def reason(error: ScalelibError) -> str:
     'a.svs cannot be opened'
     """
     return str(error).splitlines()[0].rstrip(".").split(": ", 1)[-1]
+
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], *, label: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
+    """Iterate over items with a progress bar where somebody can see it.
+
+    Parameters
+    ----------
+    items : iterable
+        What to iterate over.
+    label : str
+        Words in front of the bar.
+    total : int, optional
+        Number of items, where ``len(items)`` is not to be had.
+    unit : str, default="it"
+        What is counted.
+
+    Yields
+    ------
+    object
+        The items, unchanged.
+
+    Examples
+    --------
+    >>> list(track([1, 2], label="counting"))
+    [1, 2]
+    """
+    quiet = bool(os.environ.get("CI")) or not sys.stderr.isatty()
+    yield from tqdm(items, desc=label, total=total, unit=unit, disable=quiet, leave=False)

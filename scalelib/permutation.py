@@ -12,12 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from scalelib.errors import DataError
-from scalelib.progress import track
-from scalelib.scores import r2, refuse_constant_folds
-from scalelib.solvers import ESTIMATORS, fit_linear
-from scalelib.spectrum import one_thread
-from scalelib.splits import train_test_splits
+from scalelib.errors import DataError, track
+from scalelib.linear import ESTIMATORS, fit_linear, one_thread
+from scalelib.regression import r2, refuse_constant_folds, train_test_splits
 from scalelib.validation import check_choice, check_count, check_labels, check_problem
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scalelib.backend import keras
 from scalelib.errors import WeightsError
+from scalelib.graph import keras
 
 WEIGHTS_FILE = "compressed_SqueezeNet.net"
 CHANNEL_MEANS = (104.0, 117.0, 123.0)  # blue, green, red

@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from scalelib.datasets import load_dataset
-from scalelib.datasets.base import Dataset
-from scalelib.profiles import load_profile
-from scalelib.provenance import read_results
-from scalelib.study import Reading, read_networks
+from scalebook.profiles import load_profile
+from scalelib.datasets import Dataset, load_dataset
+from scalelib.results import read_results
+from studies.readings import Reading, read_networks
 
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT / "results" / "compact"

@@ -19,12 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scalelib.activation_cache
-import scalelib.extraction
-from scalelib.activation_cache import ActivationCache, identify
-from scalelib.activations import extract
-from scalelib.backend import keras
+from scalelib import activations, results
+from scalelib.activations import ActivationCache, extract, identify
 from scalelib.errors import DataError, NetworkError, ResultsError
+from scalelib.graph import keras
 from scalelib.networks import Network, load_network
 
 
@@ -56,13 +54,13 @@ def net() -> Network:
 def forwarded(monkeypatch) -> list[int]:
     """Number of distinct images of each forward pass made."""
     counts: list[int] = []
-    read_taps = scalelib.extraction.read_taps
+    read_taps = activations.read_taps
 
     def counted(reader, net, images):
         counts.append(len(np.unique(images.reshape(len(images), -1), axis=0)))
         return read_taps(reader, net, images)
 
-    monkeypatch.setattr(scalelib.extraction, "read_taps", counted)
+    monkeypatch.setattr(activations, "read_taps", counted)
     return counts
 
 
@@ -175,7 +173,7 @@ def test_weights_changed_in_place_are_noticed(tmp_path, forwarded):
 
 def test_another_format_version_is_never_used(net, tmp_path, forwarded, monkeypatch):
     extract(net, pictures(4), cache=tmp_path)
-    monkeypatch.setattr(scalelib.activation_cache, "FORMAT", 2)
+    monkeypatch.setattr(activations, "FORMAT", 2)
     old, new = chunks(tmp_path)[0].parent, tmp_path / "v2" / "anything"
     shutil.copytree(old, new)
     forwarded.clear()
@@ -297,15 +295,15 @@ def test_maps_are_not_cached_but_pooled_taps_beside_them_are(net, tmp_path, forw
 
 def test_a_full_disk_warns_once_and_loses_no_result(net, tmp_path, monkeypatch, forwarded):
     plain = extract(net, pictures(10), batch_size=2)
-    write_atomic = scalelib.activation_cache.write_atomic
+    write_atomic = results.write_atomic
 
     def full(path, write):
         if path.suffix == ".npz":
             raise OSError(errno.ENOSPC, "No space left on device")
         write_atomic(path, write)
 
-    monkeypatch.setattr(scalelib.activation_cache, "write_atomic", full)
-    monkeypatch.setattr(scalelib.activation_cache, "CHUNK", 4)
+    monkeypatch.setattr(activations, "write_atomic", full)
+    monkeypatch.setattr(activations, "CHUNK", 4)
     with pytest.warns(RuntimeWarning, match="no longer cached.*No space left") as warned:
         acts = extract(net, pictures(10), batch_size=2, cache=tmp_path)
     assert sum(one.category is RuntimeWarning for one in warned) == 1
@@ -321,7 +319,7 @@ def test_an_unwritable_folder_is_refused_before_any_work(net, tmp_path, monkeypa
     def denied(path, write):
         raise OSError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(scalelib.activation_cache, "write_atomic", denied)
+    monkeypatch.setattr(activations, "write_atomic", denied)
     with pytest.raises(ResultsError, match="Permission denied"):
         extract(net, pictures(2), cache=tmp_path)
     assert forwarded == []
@@ -344,12 +342,12 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, str(Path({tests!r})))
 import numpy as np
-import scalelib.activation_cache, scalelib.extraction
+import scalelib.activations, scalelib.activations
 from scalelib.activations import extract
 from test_activation_cache import make_net, pictures
 
-scalelib.activation_cache.CHUNK = 8
-read_taps, log, kill_after = scalelib.extraction.read_taps, Path({log!r}), {kill_after}
+scalelib.activations.CHUNK = 8
+read_taps, log, kill_after = scalelib.activations.read_taps, Path({log!r}), {kill_after}
 batches = 0
 
 def counted(reader, net, images):
@@ -362,7 +360,7 @@ def counted(reader, net, images):
         file.write(str(len(images)) + chr(10))
     return values
 
-scalelib.extraction.read_taps = counted
+scalelib.activations.read_taps = counted
 acts = extract(make_net(), pictures(60), batch_size=4, cache={cache!r})
 np.savez({out!r}, **acts)
 """

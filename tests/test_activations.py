@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scalelib.extraction
+from scalelib import activations
 from scalelib.activations import extract, extract_readable
-from scalelib.backend import keras
 from scalelib.errors import DataError, NetworkError, ResultsError
+from scalelib.graph import keras
 from scalelib.images import resize_image
 from scalelib.networks import Network, load_network
 
@@ -177,8 +177,8 @@ def test_one_forward_pass_a_batch_and_one_shape_for_all_batches(small, monkeypat
         shapes.append(images.shape)
         return read_taps(reader, net, images)
 
-    read_taps = scalelib.extraction.read_taps
-    monkeypatch.setattr(scalelib.extraction, "read_taps", counted)
+    read_taps = activations.read_taps
+    monkeypatch.setattr(activations, "read_taps", counted)
     for n, batch in ((10, 4), (8, 4), (3, 8)):
         shapes.clear()
         extract(small, pictures(n), batch_size=batch)
@@ -202,8 +202,8 @@ def test_memory_is_bounded_images_are_drawn_only_just_ahead(small, monkeypatch):
         read += len(images)
         return values
 
-    read_taps = scalelib.extraction.read_taps
-    monkeypatch.setattr(scalelib.extraction, "read_taps", counted)
+    read_taps = activations.read_taps
+    monkeypatch.setattr(activations, "read_taps", counted)
     assert len(extract(small, source(), batch_size=5, taps="vector")["vector"]) == 200
     assert worst <= 3 * 5
 

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from scalelib.datasets.annotations import outlines, read_outlines
-from scalelib.datasets.polygons import clip_to_box, crosses_itself, filled_area, polygon_area
 from scalelib.errors import DataError
+from scalelib.slides.nuclei import (
+    clip_to_box,
+    crosses_itself,
+    filled_area,
+    outlines,
+    polygon_area,
+    read_outlines,
+)
 
 SQUARE = [(0, 0), (4, 0), (4, 4), (0, 4)]
 BOW_TIE = [(0, 0), (10, 10), (10, 0), (0, 9)]

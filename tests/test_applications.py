@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from scalelib.activations import extract
-from scalelib.backend import keras
-from scalelib.networks import Network, describe, load_network
-from scalelib.preprocessing import application_names
+from scalelib.graph import keras
+from scalelib.networks import _TRAINED_AT, Network, application_names, describe, load_network
 from scalelib.pruning import prune
-from scalelib.sources import _TRAINED_AT
 
 LIGHT = ("MobileNet", "MobileNetV2", "MobileNetV3Small", "VGG16", "ResNet50")
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}

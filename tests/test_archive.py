@@ -15,7 +15,7 @@ import pytest
 from archive_rows import ARCHIVE, RECOMPUTED_BY, ROOT, agree, archived, settings
 
 from scalelib.errors import ResultsError
-from scalelib.provenance import CARD, read_results
+from scalelib.results import CARD, read_results
 
 NOTEBOOKS = sorted(path.parent.name for path in ARCHIVE.glob(f"*/{CARD}"))
 for module in sorted(ROOT.glob("tests/test_archive_*.py")):

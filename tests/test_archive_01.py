@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from archive_rows import ARCHIVE, ROOT, agree, archived, photographs, recomputes, settings
 
-from scalelib import area_tables, dataset_tables, layer_tables
-from scalelib.datasets import load_dataset
-from scalelib.datasets.base import Dataset
-from scalelib.datasets.nuclei_rules import measure_by_rule
-from scalelib.provenance import CARD, read_results
+from scalelib.datasets import Dataset, load_dataset
+from scalelib.results import CARD, read_results
+from studies import s01_datasets, s04_layerwise
+from studies.s01_datasets import measure_by_rule
 
 NAME = "01_datasets"
 pytestmark = pytest.mark.skipif(
@@ -35,21 +34,21 @@ def test_areas_and_slides_are_those_of_the_annotations(monuseg_root: Path) -> No
     table = patches().table
     agree(
         f"{NAME}/areas",
-        area_tables.area_summary(table),
+        s01_datasets.area_summary(table),
         keys=["unit", "split", "magnification"],
         whole=True,
         **DIGITS,
     )
     agree(
         f"{NAME}/class_means",
-        area_tables.means_beside_paper(table),
+        s01_datasets.means_beside_paper(table),
         keys=["magnification"],
         whole=True,
         **DIGITS,
     )
-    agree(f"{NAME}/named_by_area", area_tables.named_by_area(table), keys=["split"], whole=True, **DIGITS)
-    agree(f"{NAME}/slides", dataset_tables.slide_table(table), keys=["slide"], whole=True, **DIGITS)
-    shares = area_tables.spread_shares(table).rename("share").rename_axis("between").reset_index()
+    agree(f"{NAME}/named_by_area", s01_datasets.named_by_area(table), keys=["split"], whole=True, **DIGITS)
+    agree(f"{NAME}/slides", s01_datasets.slide_table(table), keys=["slide"], whole=True, **DIGITS)
+    shares = s01_datasets.spread_shares(table).rename("share").rename_axis("between").reset_index()
     agree(f"{NAME}/spread", shares, keys=["between"], whole=True, **DIGITS)
 
 
@@ -58,7 +57,7 @@ def test_areas_and_slides_are_those_of_the_annotations(monuseg_root: Path) -> No
 @pytest.mark.slow
 def test_counts_beside_table_1_are_those_of_the_patches(monuseg_root: Path) -> None:
     stored = archived(f"{NAME}/table1")
-    again = dataset_tables.beside_paper(
+    again = s01_datasets.beside_paper(
         patches().table, ROOT / "paper" / "table1.csv", uncapped=patches().table
     )
     again = again[["split", "magnification", "paper", "ours", "paper_share", "ours_share"]]
@@ -88,7 +87,7 @@ def test_counts_beside_table_1_are_those_of_the_patches(monuseg_root: Path) -> N
 @pytest.mark.slow
 def test_what_was_left_out_is_left_out_again(monuseg_root: Path, voc_root: Path) -> None:
     data, objects = patches(), photographs()
-    again = dataset_tables.left_out({data.name: data.excluded, objects.name: objects.excluded})
+    again = s01_datasets.left_out({data.name: data.excluded, objects.name: objects.excluded})
     agree(f"{NAME}/excluded", again, keys=["dataset", "reason"], whole=True)
 
 
@@ -102,7 +101,7 @@ def test_rules_are_measured_again(monuseg_root: Path) -> None:
     measured = measure_by_rule(
         data.images, data.table, per_slide=given["rules_per_slide"], random_state=given["random_state"]
     )
-    again = area_tables.rule_summary(measured)
+    again = s01_datasets.rule_summary(measured)
     agree(f"{NAME}/rules", again, keys=["rule", "magnification"], whole=True, **DIGITS)
 
 
@@ -113,14 +112,14 @@ def test_scales_are_those_of_the_annotations(voc_root: Path) -> None:
     table = photographs().table
     agree(
         f"{NAME}/scale",
-        layer_tables.scale_histogram(table),
+        s04_layerwise.scale_histogram(table),
         keys=["object_class", "low"],
         whole=True,
         **DIGITS,
     )
     agree(
         f"{NAME}/scale_counts",
-        dataset_tables.scale_counts(table),
+        s01_datasets.scale_counts(table),
         keys=["object_class"],
         whole=True,
         **DIGITS,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from archive_rows import ARCHIVE, agree, archived, network_of, recomputes, settings
 
-from scalelib import native, size_study
 from scalelib.networks import Network
-from scalelib.provenance import read_results
+from scalelib.results import read_results
+from studies import readings, s02_resizing
 
 NAME = "02_resizing_invariance"
 WHO = ["network", "weights", "weights_seed"]
@@ -28,16 +28,16 @@ FACTORS = [0.5, 0.75, 1.0, 1.5, 2.0]
 
 
 @cache
-def pictures() -> dict[str, size_study.Pictures]:
+def pictures() -> dict[str, s02_resizing.Pictures]:
     """The archived run's pictures: VOC whole, ImageNet samples, windows of VOC."""
-    known = size_study.load_pictures(
+    known = s02_resizing.load_pictures(
         settings(NAME)["dataset"], settings(NAME)["n_images"], share=SHARE, factors=FACTORS
     )
     return {source.dataset.name: source for source in known}
 
 
 def opened(label: str, weights: str = "imagenet") -> tuple[dict[str, Any], Network, int]:
-    [found] = native.open_networks([network_of(NAME, label, weights)])
+    [found] = readings.open_networks([network_of(NAME, label, weights)])
     return found
 
 
@@ -52,7 +52,7 @@ def test_defaults_of_the_notebook_are_those_of_the_card() -> None:
 def test_variance_is_that_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     labels, net, size = opened("MobileNet 0.25")
     windows = pictures()["VOC2007 test, windows"]
-    found = size_study.size_tables(net, windows, size=size, factors={"share": FACTORS}, share=SHARE)
+    found = s02_resizing.size_tables(net, windows, size=size, factors={"share": FACTORS}, share=SHARE)
     again = found["variance"].assign(**labels)
     agree(f"{NAME}/variance_by_tap", again, keys=[*WHO, "pictures", "manipulation", "tap"], abs=COSINE)
 
@@ -73,7 +73,7 @@ def test_cosines_are_those_of_the_photographs(
     weights_root: Path,
 ) -> None:
     labels, net, size = opened(label, weights)
-    found = size_study.size_tables(
+    found = s02_resizing.size_tables(
         net, pictures()["VOC2007 test"], size=size, factors={manipulation: [factor, 1.0]}
     )
     agree(f"{NAME}/cosine_by_tap", found["cosine"].assign(**labels), keys=[*WHO, *WHERE, "tap"], abs=COSINE)
@@ -97,7 +97,7 @@ def test_predictions_are_those_of_the_photographs(
 ) -> None:
     labels, net, size = opened("SqueezeNet")
     [samples] = [source for source in pictures().values() if source.labels is not None]
-    found = size_study.size_tables(net, samples, size=size, factors={"resize": [0.5, 1.0]})
+    found = s02_resizing.size_tables(net, samples, size=size, factors={"resize": [0.5, 1.0]})
     again = found["predictions"].assign(**labels)
     loose = dict.fromkeys(("agreement", "agreement_low", "agreement_high", "accuracy"), IMAGES)
     agree(f"{NAME}/predictions_by_size", again, keys=[*WHO, *WHERE], abs=GREY, loose=loose)
@@ -169,7 +169,7 @@ def test_sampling_is_that_of_the_photographs(
 ) -> None:
     labels, net, size = opened("MobileNetV2")
     [samples] = [source for source in pictures().values() if source.labels is not None]
-    found = size_study.sampling_table(net, samples, size=size, factors=[0.5], interpolations=["nearest"])
+    found = s02_resizing.sampling_table(net, samples, size=size, factors=[0.5], interpolations=["nearest"])
     loose = dict.fromkeys(("agreement", "agreement_low", "agreement_high", "accuracy"), IMAGES)
     again = found.assign(**labels)
     keys = [*WHO, "interpolation", "antialias", "factor"]

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from archive_rows import ARCHIVE, ROUNDED, agree, archived, network_of, recomputes, settings
 
-from scalelib import native, noise_study
-from scalelib.datasets.noise import render_noise
-from scalelib.provenance import read_results
+from scalelib.results import read_results
+from studies import readings, s03_noise
+from studies.s03_noise import render_noise
 
 NAME = "03_noise_inputs"
 R2 = 0.01
@@ -33,7 +33,7 @@ def parameters() -> dict[str, Any]:
 def test_correlation_lengths_are_measured_again() -> None:
     low, high = settings(NAME)["correlation_lengths"]
     lengths = [low, (low * high) ** 0.5, high, 2 * high]
-    again = noise_study.check_lengths(lengths, random_state=parameters()["random_state"])
+    again = s03_noise.check_lengths(lengths, random_state=parameters()["random_state"])
     agree(
         f"{NAME}/correlation_lengths", again, keys=["requested"], whole=True, rel=1e-4
     )  # FFT and rounding only
@@ -49,18 +49,18 @@ def test_padding_rows_are_those_of_the_small_networks() -> None:
     parts = []
     for padding in ("same", "valid"):
         for words, activation in (("linear", None), ("with ReLU", "relu")):
-            net = native.padding_probe(padding=padding, depth=4, activation=activation)
-            table = noise_study.noise_r2(
+            net = readings.padding_probe(padding=padding, depth=4, activation=activation)
+            table = s03_noise.noise_r2(
                 net, noise, measures=["canvas_size"], estimator="ridge", repeats=given["repeats"]
             )
             parts.append(table.assign(network=net.name, weights=words, weights_seed=-1))
-    again = noise_study.summarize_noise(pd.concat(parts))
+    again = s03_noise.summarize_noise(pd.concat(parts))
     agree(f"{NAME}/padding_r2", again, keys=["network", "weights", *CURVE], whole=True, abs=R2)
 
 
 @recomputes(f"{NAME}/noise_summary")
 def test_summary_follows() -> None:
-    again = noise_study.summarize_noise(archived(f"{NAME}/noise_r2"))
+    again = s03_noise.summarize_noise(archived(f"{NAME}/noise_r2"))
     agree(f"{NAME}/noise_summary", again, keys=["network", "weights", *CURVE], whole=True, **ROUNDED)
 
 
@@ -89,10 +89,10 @@ def test_noise_rows_are_those_of_the_networks(
         exponent=given["exponent"], random_state=given["random_state"],
     )  # fmt: skip
     spec = network_of(NAME, label, weights) | ({"seeds": [seed]} if seed >= 0 else {})
-    [(labels, net, _)] = native.open_networks([spec])
+    [(labels, net, _)] = readings.open_networks([spec])
     taps = [list(net.taps)[at] for at in positions]
     net = replace(net, taps={tap: net.taps[tap] for tap in taps})
-    table = noise_study.noise_r2(net, noise, estimator="ridge", repeats=given["repeats"])
+    table = s03_noise.noise_r2(net, noise, estimator="ridge", repeats=given["repeats"])
     keys = [*WHO, *CURVE, "repeat"]
     again = table.assign(**labels)[[*keys, "channels", "n_train", "n_test", "r2_test"]]
     agree(f"{NAME}/noise_r2", again, keys=keys, abs=R2)

@@ -19,9 +19,9 @@ from archive_rows import (
     settings,
 )
 
-from scalelib import layer_tables, study
-from scalelib.paper_cells import table_a1_cells
-from scalelib.tap_choice import OUTPUT_TAPS, best_layer
+from scalebook.paper_tables import table_a1_cells
+from scalelib.pruning import OUTPUT_TAPS, best_layer
+from studies import readings, s04_layerwise
 
 NAME = "04_layerwise_r2"
 TRAINED = ["SqueezeNet", "MobileNet 0.25", "MobileNetV2"]
@@ -66,9 +66,9 @@ def test_rows_are_those_of_the_photographs(
     data = photographs()
     data = data.select((data.table.object_class == object_class).to_numpy())
     spec = network_of(NAME, label, weights) | ({"seeds": [seed]} if seed >= 0 else {})
-    [reading] = study.read_networks([spec], data.images, taps=[taps[int(share * len(taps))]])
+    [reading] = readings.read_networks([spec], data.images, taps=[taps[int(share * len(taps))]])
     conditions = ["true", "shuffled"] if weights == "imagenet" else ["true"]
-    again = study.layerwise_by_class(
+    again = readings.layerwise_by_class(
         reading.activations,
         data.table,
         measures=["sqrt_area_ratio", "area_ratio"],
@@ -82,32 +82,32 @@ def test_rows_are_those_of_the_photographs(
 @recomputes(f"{NAME}/scale_histogram")
 @pytest.mark.data
 def test_histogram_is_that_of_the_annotations(voc_root: Path) -> None:
-    again = layer_tables.scale_histogram(photographs().table)
+    again = s04_layerwise.scale_histogram(photographs().table)
     agree(f"{NAME}/scale_histogram", again, keys=["object_class", "low"], whole=True)
 
 
 @recomputes(f"{NAME}/curves")
 def test_curves_follow() -> None:
-    again = layer_tables.curves(base(), estimator="ridge", measure="sqrt_area_ratio")
+    again = s04_layerwise.curves(base(), estimator="ridge", measure="sqrt_area_ratio")
     agree(f"{NAME}/curves", again, keys=[*WHO, "curve", "tap"], whole=True, **ROUNDED)
 
 
 @recomputes(f"{NAME}/curves_by_class")
 def test_curves_by_class_follow() -> None:
     rows = base()
-    again = layer_tables.curves(rows[rows.condition == "true"], by=["object_class"])
+    again = s04_layerwise.curves(rows[rows.condition == "true"], by=["object_class"])
     agree(f"{NAME}/curves_by_class", again, keys=[*WHO, "object_class", "tap"], whole=True, **ROUNDED)
 
 
 @recomputes(f"{NAME}/estimators")
 def test_estimators_follow() -> None:
-    again = layer_tables.estimators_beside(base(), weights="imagenet", measure="sqrt_area_ratio")
+    again = s04_layerwise.estimators_beside(base(), weights="imagenet", measure="sqrt_area_ratio")
     agree(f"{NAME}/estimators", again, keys=[*WHO, "curve", "tap"], whole=True, **ROUNDED)
 
 
 @recomputes(f"{NAME}/figure_units")
 def test_figure_units_follow() -> None:
-    again = layer_tables.curves(base(), estimator="ols", measure="area_ratio")
+    again = s04_layerwise.curves(base(), estimator="ols", measure="area_ratio")
     again = again.assign(value=again.exp_r2_over_e)
     agree(f"{NAME}/figure_units", again, keys=[*WHO, "curve", "tap"], whole=True, **ROUNDED)
 
@@ -122,7 +122,7 @@ def test_table_a1_follows_from_the_paper_and_the_rows() -> None:
 def test_answers_follow() -> None:
     rows = base()
     again = [
-        {"weights": "imagenet", **layer_tables.answer(rows, weights="imagenet", network=label)}
+        {"weights": "imagenet", **s04_layerwise.answer(rows, weights="imagenet", network=label)}
         for label in TRAINED
     ]
     agree(f"{NAME}/answers", pd.DataFrame(again), keys=WHO, whole=True, **ROUNDED)
@@ -144,7 +144,7 @@ def test_extended_rows_are_those_of_the_photographs(voc_root: Path, keras_models
     acts = {
         "conv_pw_9": reading.activations["conv_pw_9"]
     }  # where the number of components is not a close race
-    again = study.layerwise_by_class(
+    again = readings.layerwise_by_class(
         acts,
         data.table,
         measures=["box_width_ratio", "box_height_ratio"],
@@ -197,8 +197,8 @@ def test_taps_too_narrow_to_be_projected_have_the_rows_of_the_main_study() -> No
 @pytest.mark.data
 def test_equal_width_is_that_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     reading = read_all("MobileNet 0.25")
-    one = study.Reading(reading.labels, reading.network, {"conv_pw_6": reading.activations["conv_pw_6"]})
-    again = study.equal_width([one], photographs().table, width=settings(NAME)["common_width"])
+    one = readings.Reading(reading.labels, reading.network, {"conv_pw_6": reading.activations["conv_pw_6"]})
+    again = readings.equal_width([one], photographs().table, width=settings(NAME)["common_width"])
     again = again[["tap", "channels", "n_train", "n_test", *FITTED[1:], "draw", "width", "r2_test"]]
     stored = trained_rows(archived(f"{NAME}/equal_width"), "MobileNet 0.25")
     agree(f"{NAME}/equal_width", again, keys=[*FITTED, "draw"], stored=stored, abs=R2)
@@ -224,7 +224,7 @@ def test_permutation_observes_the_mean_of_the_rows() -> None:
 @pytest.mark.data
 def test_permutation_is_that_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     permutations = settings(NAME)["permutations"]
-    again = study.permutation_by_network(
+    again = readings.permutation_by_network(
         [read_all("MobileNet 0.25")], photographs().table, permutations=permutations
     )
     # two of the permutations may be as good as what is observed
@@ -240,5 +240,5 @@ def test_permutation_is_that_of_the_photographs(voc_root: Path, keras_models: Pa
 @recomputes(f"{NAME}/chosen_taps")
 @pytest.mark.data
 def test_chosen_taps_are_those_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
-    again = study.choose_taps([read_all("MobileNet 0.25")], photographs().table)
+    again = readings.choose_taps([read_all("MobileNet 0.25")], photographs().table)
     agree(f"{NAME}/chosen_taps", again, keys=[*WHO, "half"], abs=R2)

@@ -11,26 +11,34 @@ import pandas as pd
 import pytest
 from archive_rows import ARCHIVE, ROUNDED, agree, archived, photographs, recomputes, settings
 
-from scalelib import transfer_results, transfer_tables
 from scalelib.activations import extract
-from scalelib.cost import cost_table
-from scalelib.datasets import load_dataset
-from scalelib.datasets.base import Dataset
+from scalelib.datasets import Dataset, load_dataset
+from scalelib.datasets.sources import data_root
 from scalelib.images import read_image
-from scalelib.locations import data_root
-from scalelib.magnification_fit import fit_estimator
-from scalelib.provenance import CARD
-from scalelib.readout import read_out, read_out_scores
+from scalelib.pruning import cost_table
 from scalelib.regression import layerwise_r2
-from scalelib.slide_tests import compare_rows
-from scalelib.study_reading import Reading, read_networks
-from scalelib.texture_scale import downsampled_windows
-from scalelib.transfer import TransferNetwork, target_values, train_transfer
-from scalelib.transfer_results import TransferTables
-from scalelib.transfer_scores import RUN
-from scalelib.transfer_study import PlannedTransfer, chosen_taps, described, plan_transfer, read_out_specs
-from scalelib.transferred import slide_reach
-from scalelib.unseen import unseen_images
+from scalelib.results import CARD
+from scalelib.slides.magnification import fit_estimator
+from scalelib.statistics import compare_rows
+from studies import s05_runs, s05_transfer
+from studies.readings import Reading, read_networks
+from studies.s05_runs import (
+    PlannedTransfer,
+    TransferNetwork,
+    TransferTables,
+    chosen_taps,
+    described,
+    downsampled_windows,
+    plan_transfer,
+    read_out,
+    read_out_scores,
+    read_out_specs,
+    slide_reach,
+    target_values,
+    train_transfer,
+    unseen_images,
+)
+from studies.transfer_scores import RUN
 
 NAME = "05_histopathology_transfer"
 PATCH = ["image", "split", "slide", "magnification", "mpp", "mean_area_px"]
@@ -54,7 +62,7 @@ def predictions() -> pd.DataFrame:
     """Archived predictions, one row per patch and run."""
     wide, runs = archived(f"{NAME}/predictions"), archived(f"{NAME}/runs")
     parts = [
-        wide[PATCH].assign(**run, predicted=wide[transfer_results.run_name(**run)])
+        wide[PATCH].assign(**run, predicted=wide[s05_runs.run_name(**run)])
         for run in runs[RUN].to_dict("records")
     ]
     assert len(wide.columns) == len(PATCH) + len(parts), "a column for each run, and none beside"
@@ -90,7 +98,7 @@ def reading(label: str, weights: str, *taps: str) -> Reading:
 @recomputes(f"{NAME}/transfer")
 def test_scores_follow_from_the_predictions() -> None:
     tables = TransferTables(predictions(), archived(f"{NAME}/history"), archived(f"{NAME}/runs"))
-    again = transfer_results.score_runs(tables, class_means())
+    again = s05_runs.score_runs(tables, class_means())
     agree(f"{NAME}/transfer", again, keys=[*RUN, "slide"], whole=True, **ROUNDED)
 
 
@@ -99,7 +107,7 @@ def test_table_2_and_comparisons_follow_from_the_scores() -> None:
     scores = archived(f"{NAME}/transfer")
     agree(
         f"{NAME}/table_2",
-        transfer_results.table_2(scores),
+        s05_runs.table_2(scores),
         keys=["network", "row", "tap", "target"],
         whole=True,
         **ROUNDED,
@@ -120,7 +128,7 @@ def test_runs_are_those_planned_and_follow_from_their_learning_curves() -> None:
     planned = {
         (p.network.label, row, p.network.pruned_tap if row == "pruned" else p.network.full_tap, target, seed)
         for p in plans()
-        for row in transfer_tables.ROW_NAMES
+        for row in s05_transfer.ROW_NAMES
         for target in p.targets
         for seed in p.seeds
     }
@@ -178,7 +186,7 @@ def test_first_epoch_of_a_run_is_that_of_the_archive(
     place = train_transfer(
         plan.network, row, patches().table, patches().images, tmp_path, seed=plan.seeds[0], schedule=schedule
     )
-    [again] = [transfer_results.collect(tmp_path, names=[place.name]).history]
+    [again] = [s05_runs.collect(tmp_path, names=[place.name]).history]
     agree(
         f"{NAME}/history",
         again[[*RUN, "epoch", "loss"]],
@@ -227,7 +235,7 @@ def test_read_outs_are_those_of_the_patches(
 @recomputes(f"{NAME}/readout", f"{NAME}/readout_answers")
 def test_chosen_taps_and_answers_follow() -> None:
     scores = archived(f"{NAME}/readout")
-    again = transfer_tables.read_out_answers(scores)
+    again = s05_transfer.read_out_answers(scores)
     agree(f"{NAME}/readout_answers", again, keys=["network", "target"], whole=True, **ROUNDED)
     validation = scores[(scores.split == "validation") & (scores.slide == "all") & (scores.tap != "mean")]
     for (_, target), part in validation.groupby(["network", "target"]):
@@ -284,7 +292,7 @@ def test_pitch_and_tissue_are_those_of_photographs_and_patches(
     ).assign(network=label)
     stored = archived(f"{NAME}/three_curves").rename(columns={"r2": "mean"})
     scale = stored[stored.curve == "object scale in images"]
-    again = transfer_tables.three_curves(scale, r2, transfer_tables.held_out_r2(tissue))
+    again = s05_transfer.three_curves(scale, r2, s05_transfer.held_out_r2(tissue))
     again = again[again.tap == tap]
     assert len(again) == 3
     agree(f"{NAME}/three_curves", again, keys=["network", "tap", "curve"], abs=0.01)

@@ -20,13 +20,19 @@ from archive_rows import (
 )
 from scipy import stats
 
-from scalelib import early_tables
-from scalelib.channel_relation import channel_weights
-from scalelib.early_features import exciting_regions, first_kernels
 from scalelib.networks import Network, load_network
-from scalelib.painting import maximise_activation
-from scalelib.provenance import read_results
-from scalelib.spatial_frequency import FREQUENCIES, ORIENTATIONS, frequency_tuning, preferred_frequency
+from scalelib.results import read_results
+from studies import s06_early
+from studies.s06_early import (
+    FREQUENCIES,
+    ORIENTATIONS,
+    channel_weights,
+    exciting_regions,
+    first_kernels,
+    frequency_tuning,
+    maximise_activation,
+    preferred_frequency,
+)
 
 NAME = "06_early_features"
 TRAINED = ["SqueezeNet", "MobileNet 0.25", "MobileNetV2"]
@@ -58,7 +64,7 @@ def test_grid_of_gratings_is_that_of_the_archive() -> None:
 @recomputes(f"{NAME}/first_kernels")
 @pytest.mark.data
 def test_kernels_are_those_of_the_weight_files(keras_models: Path, weights_root: Path) -> None:
-    again = early_tables.kernel_table({label: first_kernels(loaded(label)[1]) for label in TRAINED})
+    again = s06_early.kernel_table({label: first_kernels(loaded(label)[1]) for label in TRAINED})
     # float32, once multiplied
     agree(
         f"{NAME}/first_kernels", again, keys=["network", "channel", "y", "x"], whole=True, rel=1e-5, abs=1e-7
@@ -110,7 +116,7 @@ def test_preferences_follow_from_the_responses() -> None:
 
 @recomputes(f"{NAME}/preferred_by_tap")
 def test_preferences_by_tap_follow() -> None:
-    again = early_tables.preference_by_tap(archived(f"{NAME}/preferred"))
+    again = s06_early.preference_by_tap(archived(f"{NAME}/preferred"))
     agree(f"{NAME}/preferred_by_tap", again, keys=CURVE, whole=True, rel=1e-5)
 
 
@@ -211,7 +217,7 @@ def test_regions_are_of_the_extreme_channels() -> None:
     stored = archived(f"{NAME}/regions")
     for label, tap in settings(NAME)["gallery_taps"].items():
         own = channels[(channels.network == label) & (channels.tap == tap)]
-        wanted = early_tables.extreme_channels(own, number=given["gallery_channels"])
+        wanted = s06_early.extreme_channels(own, number=given["gallery_channels"])
         rows = stored[stored.network == label]
         assert (rows.tap == tap).all()
         assert list(dict.fromkeys(rows.channel)) == wanted.channel.tolist()

@@ -11,14 +11,23 @@ import pytest
 from archive_rows import ARCHIVE, ROOT, agree, archived, photographs, read_all, recomputes, settings
 from scipy import stats
 
-from scalelib.central_peak import ALL_CLASSES, central_peak
-from scalelib.interpolation_peak import bands, locate_peak, nearest_size, peak_sweep
-from scalelib.known_problem import expected_ols_r2, gaussian_problem
-from scalelib.output_forms import channel_spread, output_forms
-from scalelib.projection import random_projection
-from scalelib.provenance import read_results
-from scalelib.study import layerwise_by_class, read_networks
-from scalelib.table_check import check_sums, smallest_corrections
+from scalelib.regression import random_projection
+from scalelib.results import read_results
+from studies.readings import layerwise_by_class, read_networks
+from studies.s07_peak import (
+    ALL_CLASSES,
+    bands,
+    central_peak,
+    channel_spread,
+    check_sums,
+    expected_ols_r2,
+    gaussian_problem,
+    locate_peak,
+    nearest_size,
+    output_forms,
+    peak_sweep,
+    smallest_corrections,
+)
 
 NAME = "07_interpolation_peak"
 R2 = 0.01

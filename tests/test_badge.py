@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from study_tables import layerwise
 
+from scalebook.ledger import REAL, Ledger, build_ledger, headline
+from scalebook.pages import COLOURS, badge_svg, badge_words
+from scalebook.predicates import STATUSES
 from scalelib import cli
-from scalelib.badge import COLOURS, badge_svg, badge_words
-from scalelib.ledger import REAL, Ledger, build_ledger, headline
-from scalelib.provenance import Run
-from scalelib.verdicts import STATUSES
+from scalelib.results import Run
 
 ROOT = Path(__file__).parents[1]
 PAPER = ROOT / "paper"

@@ -10,11 +10,18 @@ import pytest
 import yaml
 from study_tables import layerwise
 
-from scalelib.claims import check_thresholds, load_claims, threshold_digest
+from scalebook.claims import (
+    PREDICATES,
+    check_thresholds,
+    judge,
+    judge_all,
+    load_claims,
+    overall,
+    threshold_digest,
+)
+from scalebook.profiles import load_profile
 from scalelib.errors import ResultsError
-from scalelib.judging import PREDICATES, judge, judge_all, overall
-from scalelib.profiles import load_profile
-from scalelib.provenance import Run
+from scalelib.results import Run
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = ROOT / "paper" / "claims.yaml"

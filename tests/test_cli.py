@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from local_server import Server, good, serving, status
 
-from scalelib import cli, inventory
-from scalelib.commands import fetch as fetch_command
+from scalelib import cli
+from scalelib.commands import doctor, fetch
 from scalelib.datasets import sources
 from scalelib.datasets.sources import Source
 
@@ -41,7 +41,7 @@ def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             for name, size in (("small", 1), ("large", 200), ("also-small", 1))
         }  # fmt: skip
         monkeypatch.setattr(sources, "SOURCES", table)
-        monkeypatch.setattr(fetch_command, "SOURCES", table)
+        monkeypatch.setattr(fetch, "SOURCES", table)
         yield state
 
 
@@ -85,7 +85,7 @@ def test_an_error_is_its_message_and_status_2(here, capsys):
 
 
 def test_a_command_that_is_stopped_says_so(here, monkeypatch, capsys):
-    monkeypatch.setattr(fetch_command, "_wanted", lambda options: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(fetch, "_wanted", lambda options: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["fetch", "squeezenet"]) == 130
     assert capsys.readouterr().err == "\nscalelib: stopped.\n"
 
@@ -155,10 +155,10 @@ def test_a_profile_brings_all_it_needs_and_names_what_it_cannot(server, here, ca
 
 
 def test_weights_of_keras_come_by_name(server, here, monkeypatch):
-    from scalelib import weight_files
+    from scalelib import networks
 
-    file = weight_files.WeightFile("tiny.h5", f"{server.url}/tiny.h5", None)
-    monkeypatch.setattr(weight_files, "imagenet_file", lambda name, **options: file)
+    file = networks.WeightFile("tiny.h5", f"{server.url}/tiny.h5", None)
+    monkeypatch.setattr("scalelib.networks.imagenet_file", lambda name, **options: file)
     assert cli.main(["fetch", "--weights", "ResNet50", "--yes"]) == 0
     assert (here / "keras" / "models" / "tiny.h5").read_bytes() == server.content
 
@@ -198,7 +198,7 @@ def test_doctor_names_the_command_for_what_a_profile_lacks(here, capsys, monkeyp
     (here / "profiles" / "mine.yaml").write_text(
         "needs:\n  datasets: [voc2007-test]\n  weights: [{name: MobileNet, alpha: 0.25, include_top: false}]\n"
     )
-    monkeypatch.setattr("scalelib.commands.doctor.CHECKOUT", here)
+    monkeypatch.setattr("scalebook.profiles.CHECKOUT", here)
     commands = [need["how"] for need in report(capsys)["missing"]["mine"]]
     assert commands[:2] == [
         "scalelib fetch voc2007-test",
@@ -236,7 +236,7 @@ def test_doctor_calls_a_damaged_weight_file_broken(here, capsys):
 
 def test_doctor_calls_an_old_package_broken(here, capsys, monkeypatch):
     monkeypatch.setattr(
-        inventory.metadata, "requires", lambda name: ["numpy>=99", "nonesuch-xyz", 'x; extra == "t"']
+        doctor.metadata, "requires", lambda name: ["numpy>=99", "nonesuch-xyz", 'x; extra == "t"']
     )
     broken = report(capsys, code=1)["broken"]
     assert "numpy >=99 is required" in broken[0]
@@ -247,7 +247,7 @@ def test_doctor_calls_an_old_package_broken(here, capsys, monkeypatch):
 def test_doctor_calls_a_bad_profile_and_a_bad_record_broken(here, capsys, monkeypatch):
     (here / "profiles").mkdir()
     (here / "profiles" / "mine.yaml").write_text("needs: {dataset: []}")
-    monkeypatch.setattr("scalelib.commands.doctor.CHECKOUT", here)
+    monkeypatch.setattr("scalebook.profiles.CHECKOUT", here)
     (here / "data").mkdir()
     (here / "data" / "digests.json").write_text("{")
     broken = report(capsys, code=1)["broken"]

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from scalelib import cli
-from scalelib.backend import keras
-from scalelib.datasets.rendered_slide import render_slide
-from scalelib.datasets.slides import open_slide
-from scalelib.datasets.tissue import load_tissue
 from scalelib.errors import DataError
-from scalelib.magnification import load_estimator
+from scalelib.graph import keras
+from scalelib.slides.collections import load_tissue
+from scalelib.slides.magnification import load_estimator
+from scalelib.slides.slide import open_slide
+from studies.rendered.slide import render_slide
 
 LEVEL = ("--level", "0.8")  # two held-out slides are too few for more
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from scalelib import cli
-from scalelib.backend import keras
-from scalelib.provenance import read_results
+from scalelib.graph import keras
+from scalelib.results import read_results
 
 N_IMAGES = 60
 

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeCV
 
-import scalelib.control_training as training
 from scalelib import control
-from scalelib.backend import keras
 from scalelib.control import INPUT_SIZE, TAPS, WEIGHTS, load_control, preprocess, weights_path
-from scalelib.control_training import TRAINED_SCALES, Settings, accuracy_by_scale, train
-from scalelib.covariance import variance_explained_by_scale
-from scalelib.datasets.scenes import CLASSES, SCALES, render_paired_scenes, render_scenes
 from scalelib.errors import DataError, WeightsError
-from scalelib.provenance import digest_file
-from scalelib.train_control import CARD, main
+from scalelib.graph import keras
+from scalelib.results import digest_file
+from studies.rendered.scenes import CLASSES, SCALES, render_paired_scenes, render_scenes
+from studies.s02_resizing import variance_explained_by_scale
+from workflow import train_control
+from workflow.train_control import CARD, TRAINED_SCALES, Settings, accuracy_by_scale, main, train
 
 ASSETS = Path(control.__file__).parent / "assets"
 
@@ -239,7 +238,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     settings = Settings(seed=3, images=96, epochs=3, warmup=2)
     whole = train("one_scale", settings=settings, folder=tmp_path / "whole", held_out=50)
 
-    original = training._save
+    original = train_control._save
 
     def stop_after_two(path, save, *, suffix):
         original(path, save, suffix=suffix)
@@ -248,11 +247,11 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     stop_after_two.left = 2
-    monkeypatch.setattr(training, "_save", stop_after_two)
+    monkeypatch.setattr(train_control, "_save", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         train("one_scale", settings=settings, folder=tmp_path / "parts", held_out=50)
     assert not (tmp_path / "parts" / whole["file"]).exists()
-    monkeypatch.setattr(training, "_save", original)
+    monkeypatch.setattr(train_control, "_save", original)
     resumed = train("one_scale", settings=settings, folder=tmp_path / "parts", held_out=50)
 
     first, second = (
@@ -267,7 +266,9 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_writes_weights_and_card_and_can_repeat_itself(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training.train, "__kwdefaults__", training.train.__kwdefaults__ | {"held_out": 50})
+    monkeypatch.setattr(
+        train_control.train, "__kwdefaults__", train_control.train.__kwdefaults__ | {"held_out": 50}
+    )
     options = ["--network", "all_scales", "--images", "64", "--epochs", "1", "--seed", "5"]
     assert main([*options, "--folder", str(tmp_path)]) == 0
     card = json.loads((tmp_path / CARD).read_text())

@@ -8,8 +8,8 @@ import pytest
 import statsmodels.api as sm
 from statsmodels.formula.api import ols as formula_ols
 
-from scalelib.covariance import variance_explained_by_scale
 from scalelib.errors import DataError
+from studies.s02_resizing import variance_explained_by_scale
 
 SCALES = np.array([0.2, 0.3, 0.45, 0.85])
 

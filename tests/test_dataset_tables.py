@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from scalelib import area_tables, dataset_tables
-from scalelib.provenance import read_results
+from scalelib.results import read_results
+from studies import s01_datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = ROOT / "paper" / "table1.csv"
@@ -37,7 +37,7 @@ def patches(seed: int = 0, per_slide: int = 40) -> pd.DataFrame:
 class TestTable1:
     def test_counts_stand_beside_the_printed_ones_in_the_papers_order(self):
         table = patches()
-        beside = dataset_tables.beside_paper(table, PAPER)
+        beside = s01_datasets.beside_paper(table, PAPER)
         printed = pd.read_csv(PAPER)
         assert beside[["split", "magnification", "paper"]].to_numpy().tolist() == (
             printed[["split", "magnification", "patches"]].to_numpy().tolist()
@@ -49,7 +49,7 @@ class TestTable1:
         assert found.ours["train", "8X"] == 0
 
     def test_shares_are_of_the_cells_not_of_the_totals_printed(self):
-        found = dataset_tables.beside_paper(patches(), PAPER)
+        found = s01_datasets.beside_paper(patches(), PAPER)
         cells = found[found.magnification != "total"]
         sums = cells.groupby("split")[["paper_share", "ours_share", "ours_uncapped_share"]].sum()
         np.testing.assert_allclose(sums.to_numpy(), 1.0)
@@ -57,29 +57,29 @@ class TestTable1:
     def test_patches_beyond_the_cap_get_a_row_of_their_own(self):
         table = patches()
         capped = table.groupby(["slide", "magnification"]).head(10)
-        form = dataset_tables.table1_form(dataset_tables.beside_paper(capped, PAPER, uncapped=table))
+        form = s01_datasets.table1_form(s01_datasets.beside_paper(capped, PAPER, uncapped=table))
         assert form.loc[("total", "ours, all patches"), "total"] == len(table)
         assert form.loc[("total", "ours"), "total"] == len(capped)
         assert list(form.columns) == ["5X", "8X", "10X", "15X", "20X", "30X", "40X", "total"]
-        plain = dataset_tables.table1_form(dataset_tables.beside_paper(table, PAPER))
+        plain = s01_datasets.table1_form(s01_datasets.beside_paper(table, PAPER))
         assert list(plain.index.get_level_values(1).unique()) == ["paper", "ours"]
 
     def test_the_paper_stands_in_its_own_order(self):
-        beside = dataset_tables.beside_paper(patches(), PAPER).assign(
+        beside = s01_datasets.beside_paper(patches(), PAPER).assign(
             ours_uncapped=lambda rows: rows["paper"] * 2
         )
-        assert dataset_tables.order_of_counts(beside) == (63, 63)
-        assert dataset_tables.order_of_counts(beside.assign(ours_uncapped=-beside.paper)) == (0, 63)
+        assert s01_datasets.order_of_counts(beside) == (63, 63)
+        assert s01_datasets.order_of_counts(beside.assign(ours_uncapped=-beside.paper)) == (0, 63)
 
 
 def test_slides_and_splits_count_every_patch_and_patient_once():
     table = patches()
-    slides = dataset_tables.slide_table(table)
+    slides = s01_datasets.slide_table(table)
     assert slides.patches.sum() == len(table)
     assert slides.split.tolist() == ["train"] * 4 + ["validation"] + ["test"] * 3
     assert (slides.low_um2 <= slides.mean_um2).all()
     assert (slides.mean_um2 <= slides.high_um2).all()
-    splits = dataset_tables.split_table(slides)
+    splits = s01_datasets.split_table(slides)
     assert splits.slides.to_dict() == {"train": 4, "validation": 1, "test": 3}
     assert splits.patients.to_dict() == {"train": 2, "validation": 1, "test": 2}
     assert splits.without_stated_mpp.to_dict() == {"train": 1, "validation": 0, "test": 0}
@@ -88,15 +88,15 @@ def test_slides_and_splits_count_every_patch_and_patient_once():
 def test_every_reason_that_loaders_count_has_words():
     counted = {"background", "no_nuclei", "beyond_max_per_slide", "slides_without_nuclei", "outside_slide",
                "degenerate", "self_crossing", "negative_region", "not_an_outline", "without_mask"}  # fmt: skip
-    assert counted <= set(dataset_tables.LEFT_OUT)
-    found = dataset_tables.left_out({"tissue": dict.fromkeys(counted, 2), "scenes": {}})
+    assert counted <= set(s01_datasets.LEFT_OUT)
+    found = s01_datasets.left_out({"tissue": dict.fromkeys(counted, 2), "scenes": {}})
     assert found["count"].tolist() == [2] * len(counted) + [0]
 
 
 class TestAreas:
     def test_summary_holds_quantiles_of_every_split_in_both_units(self):
         table = patches()
-        found = area_tables.area_summary(table).set_index(["unit", "split", "magnification"])
+        found = s01_datasets.area_summary(table).set_index(["unit", "split", "magnification"])
         part = table[(table.split == "test") & (table.magnification == 10)]
         row = found.loc[("um2", "test", 10.0)]
         assert row.patches == len(part)
@@ -106,7 +106,7 @@ class TestAreas:
 
     def test_class_means_are_those_of_training_patches_and_the_papers_stand_beside(self):
         table = patches()
-        found = area_tables.means_beside_paper(table).set_index("magnification")
+        found = s01_datasets.means_beside_paper(table).set_index("magnification")
         train = table[table.split == "train"].groupby("magnification")
         np.testing.assert_allclose(found.ours_px, train.mean_area_px.mean())
         np.testing.assert_allclose(found.ours_um2, train.mean_area_um2.mean())
@@ -115,7 +115,7 @@ class TestAreas:
 
     def test_variance_divides_as_it_was_built(self):
         table = patches(per_slide=200)
-        shares = area_tables.spread_shares(table)
+        shares = s01_datasets.spread_shares(table)
         log = {
             "magnification": np.var(2 * np.log2([5, 10, 40])),
             "slide": np.var([(i % 4) - 1.5 for i in range(8)]),
@@ -127,15 +127,15 @@ class TestAreas:
 
     def test_true_areas_name_magnifications_where_slides_agree_and_fail_where_they_do_not(self):
         alike = patches().assign(mean_area_px=lambda rows: rows["magnification"] ** 2)
-        assert area_tables.named_by_area(alike).kappa.tolist() == [1.0, 1.0, 1.0]
-        differing = area_tables.named_by_area(patches()).set_index("split")
+        assert s01_datasets.named_by_area(alike).kappa.tolist() == [1.0, 1.0, 1.0]
+        differing = s01_datasets.named_by_area(patches()).set_index("split")
         assert differing.kappa["test"] < 0.9
         assert differing.patches.sum() == len(patches())
 
 
 def test_scale_counts_have_one_row_per_class_and_one_for_all():
     table = pd.DataFrame({"object_class": ["a", "a", "b"], "sqrt_area_ratio": [0.2, 0.4, 0.9]})
-    found = dataset_tables.scale_counts(table).set_index("object_class")
+    found = s01_datasets.scale_counts(table).set_index("object_class")
     assert found.images.to_dict() == {"a": 2, "b": 1, "all": 3}
     assert found.q50.to_dict() == pytest.approx({"a": 0.3, "b": 0.9, "all": 0.4})
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scalelib.backend import keras
+from scalelib.graph import keras
 from scalelib.networks import describe, load_network
 
 layers = keras.layers

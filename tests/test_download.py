@@ -18,9 +18,7 @@ import numpy as np
 import pytest
 from local_server import Server, good, good_with_ranges, hang, serving, short_read, status, wrong_content
 
-from scalelib.datasets.archives import unpack
-from scalelib.datasets.download import DIGESTS, DOWNLOADS, fetch
-from scalelib.datasets.sources import SOURCES, Source, find_source
+from scalelib.datasets.sources import DIGESTS, DOWNLOADS, SOURCES, Source, fetch, find_source, unpack
 from scalelib.errors import DataError
 
 QUICK: dict[str, Any] = {"timeout": (2.0, 0.5), "pause": 0.01}

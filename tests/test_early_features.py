@@ -7,13 +7,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scalelib.backend import keras
-from scalelib.channel_relation import channel_weights, holm, relate_to_frequency
-from scalelib.early_features import exciting_regions, first_kernels
 from scalelib.errors import DataError, NetworkError
+from scalelib.graph import keras
 from scalelib.networks import Network, load_network
-from scalelib.painting import maximise_activation
-from scalelib.spatial_frequency import frequency_tuning, gratings, preferred_frequency
+from studies.s06_early import (
+    channel_weights,
+    exciting_regions,
+    first_kernels,
+    frequency_tuning,
+    gratings,
+    holm,
+    maximise_activation,
+    preferred_frequency,
+    relate_to_frequency,
+)
 
 SIDE = 31
 

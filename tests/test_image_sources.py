@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from scalelib.datasets.scenes import render_scenes
-from scalelib.provenance import read_results
+from scalelib.results import read_results
+from studies.rendered.scenes import render_scenes
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

@@ -6,13 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib.central_peak import ALL_CLASSES, central_peak
 from scalelib.errors import DataError
-from scalelib.interpolation_peak import locate_peak, nearest_size, peak_sweep
-from scalelib.known_problem import expected_ols_r2, gaussian_problem
-from scalelib.output_forms import channel_spread, output_forms
-from scalelib.projection import random_projection
-from scalelib.regression import layerwise_r2
+from scalelib.regression import layerwise_r2, random_projection
+from studies.s07_peak import (
+    ALL_CLASSES,
+    central_peak,
+    channel_spread,
+    expected_ols_r2,
+    gaussian_problem,
+    locate_peak,
+    nearest_size,
+    output_forms,
+    peak_sweep,
+)
 
 
 @pytest.mark.parametrize("d", [20, 47, 90])

@@ -11,10 +11,10 @@ import yaml
 
 pytest.importorskip("sphinx")
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-from scalelib_theme import add_launch_buttons, launch_url  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from scalebook.sphinx_theme import add_launch_buttons, launch_url  # noqa: E402
 
-sys.path.remove(str(ROOT / "book" / "_ext"))
+sys.path.remove(str(ROOT))
 
 
 def options(**given: object) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from study_tables import corrected, layerwise
 
-from scalelib import layer_tables
+from studies import s04_layerwise
 
 PAPER = Path(__file__).parents[1] / "paper"
 LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
@@ -27,9 +27,9 @@ def study(*, random: tuple[float, ...] = (0.0, 0.1, 0.2)) -> pd.DataFrame:
 
 class TestCurves:
     def test_three_curves_with_the_unit_that_each_was_sampled_by(self):
-        found = layer_tables.curves(study()).set_index(["curve", "tap"])
+        found = s04_layerwise.curves(study()).set_index(["curve", "tap"])
         columns = ["mean", "low", "high"]
-        assert set(found.index.get_level_values(0)) == set(layer_tables.CURVES.values())
+        assert set(found.index.get_level_values(0)) == set(s04_layerwise.CURVES.values())
         assert found.loc[("ImageNet weights", "b"), columns].tolist() == pytest.approx(corrected(HIGH))
         assert found.loc[("random weights", "b"), columns].tolist() == pytest.approx(
             corrected([0, 0.1, 0.2], share=0)
@@ -40,7 +40,7 @@ class TestCurves:
 
     def test_depth_runs_from_0_to_1_in_the_networks_order(self):
         both = pd.concat([study(), study().assign(network="two")])
-        for _, rows in layer_tables.curves(both).groupby(["network", "curve"]):
+        for _, rows in s04_layerwise.curves(both).groupby(["network", "curve"]):
             assert rows[["tap", "depth"]].to_numpy().tolist() == [
                 ["a", 0.0],
                 ["b", 0.5],
@@ -48,23 +48,23 @@ class TestCurves:
             ]
 
     def test_one_tap_has_depth_0(self):
-        assert layer_tables.curves(layerwise({"only": LOW})).depth.tolist() == [0.0]
+        assert s04_layerwise.curves(layerwise({"only": LOW})).depth.tolist() == [0.0]
 
     def test_classes_kept_apart_have_their_own_means(self):
-        found = layer_tables.curves(layerwise({"a": LOW}, spread=0.05), by=["object_class"]).set_index(
+        found = s04_layerwise.curves(layerwise({"a": LOW}, spread=0.05), by=["object_class"]).set_index(
             "object_class"
         )
         assert found["mean"].to_dict() == pytest.approx({"bird": 0.07, "car": 0.17})
 
     def test_one_seed_of_random_weights_has_no_interval(self):
-        found = layer_tables.curves(study(random=(0.3,))).set_index("curve").loc["random weights"]
+        found = s04_layerwise.curves(study(random=(0.3,))).set_index("curve").loc["random weights"]
         assert found.low.isna().all()
         assert found["mean"].tolist() == pytest.approx([0.3] * 3)
 
 
 def test_names_of_curves_say_what_a_network_was_trained_on():
-    assert layer_tables.curve_name("all scales") == "trained at all scales"
-    assert layer_tables.curve_name("random", condition="shuffled") == "shuffled measures"
+    assert s04_layerwise.curve_name("all scales") == "trained at all scales"
+    assert s04_layerwise.curve_name("random", condition="shuffled") == "shuffled measures"
 
 
 def test_histogram_counts_every_image_once_per_class():
@@ -73,7 +73,7 @@ def test_histogram_counts_every_image_once_per_class():
         {"object_class": rng.choice(["x", "y"], 300), "sqrt_area_ratio": rng.uniform(0, 1, 300)}
     )
     table.loc[0, "sqrt_area_ratio"] = 1.0  # the last bin is closed
-    found = layer_tables.scale_histogram(table, bins=7)
+    found = s04_layerwise.scale_histogram(table, bins=7)
     assert found.groupby("object_class").images.sum().to_dict() == table.object_class.value_counts().to_dict()
     first = found[found.object_class == "x"].iloc[2]
     values = table.sqrt_area_ratio[table.object_class == "x"]
@@ -82,7 +82,7 @@ def test_histogram_counts_every_image_once_per_class():
 
 
 def test_estimators_stand_beside_each_other_by_name_and_by_their_own_rows():
-    found = layer_tables.estimators_beside(study(), weights="imagenet", measure="sqrt_area_ratio")
+    found = s04_layerwise.estimators_beside(study(), weights="imagenet", measure="sqrt_area_ratio")
     assert found.groupby("curve", sort=False).size().to_dict() == {"ridge": 3, "least squares": 3}
     assert found.set_index(["curve", "tap"]).loc[("least squares", "b"), "sd"] == pytest.approx(
         np.std(HIGH, ddof=1)
@@ -92,7 +92,7 @@ def test_estimators_stand_beside_each_other_by_name_and_by_their_own_rows():
 def test_equal_width_stands_beside_all_channels_for_the_same_networks_only():
     table = pd.concat([study(), layerwise({"a": LOW}, network="unprojected")])
     projected = layerwise({"a": LOW, "b": MID, "pre_softmax": LOW}).assign(draw=0, width=64)
-    found = layer_tables.width_beside(table, projected).set_index(["curve", "tap"])["mean"]
+    found = s04_layerwise.width_beside(table, projected).set_index(["curve", "tap"])["mean"]
     assert len(found) == 6
     assert found["all channels", "b"] == pytest.approx(0.80)
     assert found["equal width", "b"] == pytest.approx(0.42)
@@ -102,7 +102,7 @@ def test_two_trainings_of_one_network_are_told_apart_at_equal_width():
     table = pd.concat(
         [layerwise({"a": LOW}, weights="all scales"), layerwise({"a": MID}, weights="one scale")]
     )
-    found = layer_tables.width_beside(table, table.assign(draw=0, width=8)).curve.tolist()
+    found = s04_layerwise.width_beside(table, table.assign(draw=0, width=8)).curve.tolist()
     assert found == [
         f"trained at {w}, {form}"
         for form in ("all channels", "equal width")
@@ -112,7 +112,7 @@ def test_two_trainings_of_one_network_are_told_apart_at_equal_width():
 
 class TestPublished:
     def test_labels_and_table_are_in_the_figures_units(self):
-        found = layer_tables.published_curves(PAPER)
+        found = s04_layerwise.published_curves(PAPER)
         point = found.figure.set_index("curve").loc["ImageNet weights"]
         assert point.value == pytest.approx(np.exp(0.85) / np.e)
         assert point.label == "0.85 mixed8"
@@ -123,14 +123,14 @@ class TestPublished:
         assert mixed8.value.item() == pytest.approx(np.exp(0.84) / np.e)
 
     def test_deep_negative_cells_stay_finite_and_non_negative(self):
-        values = layer_tables.published_curves(PAPER).table_a1.value
+        values = s04_layerwise.published_curves(PAPER).table_a1.value
         assert np.isfinite(values).all()
         assert values.between(0, 1).all()
 
 
 class TestAnswer:
     def test_peak_end_and_drop_are_those_of_the_table(self):
-        found = layer_tables.answer(study(), weights="imagenet")
+        found = s04_layerwise.answer(study(), weights="imagenet")
         assert (found["peak_tap"], found["first_tap"], found["last_tap"], found["end_tap"]) == (
             "b",
             "a",
@@ -146,23 +146,23 @@ class TestAnswer:
 
     def test_logits_are_no_peak_even_if_they_are_best(self):
         rows = layerwise({"a": LOW, "b": MID, "pre_softmax": HIGH})
-        found = layer_tables.answer(rows, weights="imagenet")
+        found = s04_layerwise.answer(rows, weights="imagenet")
         assert found["peak_tap"] == "b"
         assert found["drop"] == pytest.approx(np.mean(MID) - np.mean(HIGH))
         assert found["drop_words"] == "not significantly below the peak"
 
     def test_peak_at_the_last_tap_of_a_network_without_logits(self):
-        found = layer_tables.answer(layerwise({"a": LOW, "b": HIGH}), weights="imagenet")
+        found = s04_layerwise.answer(layerwise({"a": LOW, "b": HIGH}), weights="imagenet")
         assert (found["drop"], found["drop_words"]) == (0.0, "which is its last tap")
         assert np.isnan(found["random_r2"])
 
     def test_network_can_be_named_and_defaults_to_the_last(self):
         both = pd.concat([study(), layerwise({"x": MID, "y": LOW}, network="two")])
-        assert layer_tables.answer(both, weights="imagenet")["network"] == "two"
-        assert layer_tables.answer(both, weights="imagenet", network="net")["peak_tap"] == "b"
+        assert s04_layerwise.answer(both, weights="imagenet")["network"] == "two"
+        assert s04_layerwise.answer(both, weights="imagenet", network="net")["peak_tap"] == "b"
 
     def test_values_are_plain_so_that_they_can_be_glued(self):
-        assert {type(value) for value in layer_tables.answer(study(), weights="imagenet").values()} == {
+        assert {type(value) for value in s04_layerwise.answer(study(), weights="imagenet").values()} == {
             float,
             str,
         }

@@ -11,11 +11,9 @@ import pytest
 from scipy import stats
 from study_tables import corrected, layerwise
 
-from scalelib import cli
-from scalelib.commands.ledger import MARKS
-from scalelib.errors import ResultsError
-from scalelib.ledger import as_data, build_ledger, headline
-from scalelib.paper_cells import (
+from scalebook.ledger import as_data, build_ledger, headline
+from scalebook.ledger_command import MARKS
+from scalebook.paper_tables import (
     COLUMNS,
     a1_cells,
     figure_cells,
@@ -24,7 +22,9 @@ from scalelib.paper_cells import (
     table2_cells,
     table_a1_cells,
 )
-from scalelib.provenance import Run
+from scalelib import cli
+from scalelib.errors import ResultsError
+from scalelib.results import Run
 
 ROOT = Path(__file__).parents[1]
 PAPER = ROOT / "paper"

@@ -13,20 +13,23 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from scalelib.activations import extract
-from scalelib.cost import cost_table
-from scalelib.datasets.histology import load_monuseg
-from scalelib.datasets.rendered_slide import render_slide
 from scalelib.errors import DataError, ResultsError, ScalelibError
-from scalelib.magnification import fit_magnification, load_estimator
-from scalelib.magnification_images import (
+from scalelib.networks import load_network
+from scalelib.pruning import cost_table
+from scalelib.slides.collections import load_monuseg
+from scalelib.slides.magnification import (
+    conformal_quantile,
     describe_network,
+    distance_to_reference,
     estimate_magnification,
     estimate_text,
+    fit_magnification,
     image_patches,
+    load_estimator,
+    whitened_axes,
 )
-from scalelib.networks import load_network
-from scalelib.novelty import conformal_quantile, distance_to_reference, whitened_axes
-from scalelib.readout import read_out, read_out_scores
+from studies.rendered.slide import render_slide
+from studies.s05_runs import read_out, read_out_scores
 
 MAGNIFICATIONS = np.array([5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 40.0])
 

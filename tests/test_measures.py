@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scalelib.datasets.own import read_measures
 from scalelib.errors import DataError
-from scalelib.measures import read_measures
 
 COLUMNS = {"image_column": "file", "measure_column": "size"}
 

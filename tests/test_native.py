@@ -7,13 +7,12 @@ import pandas as pd
 import pytest
 
 from scalelib.activations import extract
-from scalelib.backend import keras
-from scalelib.datasets.noise import render_noise
 from scalelib.errors import NetworkError
-from scalelib.native import any_size, border_free, open_networks, padding_probe, read_by_size
+from scalelib.graph import keras
 from scalelib.networks import load_network
-from scalelib.noise_study import noise_r2, summarize_noise
-from scalelib.size_study import load_pictures, sampling_table, size_tables
+from studies.readings import any_size, border_free, open_networks, padding_probe, read_by_size
+from studies.s02_resizing import load_pictures, sampling_table, size_tables
+from studies.s03_noise import noise_r2, render_noise, summarize_noise
 
 MOBILENET = {"name": "MobileNet", "weights": "random", "alpha": 0.25, "input_size": 64}
 

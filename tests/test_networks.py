@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scalelib.backend import keras
 from scalelib.errors import NetworkError, WeightsError
-from scalelib.networks import Network, load_network, resolve_tap
-from scalelib.preprocessing import application_names
+from scalelib.graph import keras
+from scalelib.networks import Network, application_names, load_network, resolve_tap
 
 MOBILENET_V2 = [
     "expanded_conv_project_BN",

@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import j1
 
-from scalelib.datasets.noise import correlation_length, noise_field, render_noise
 from scalelib.errors import DataError
+from studies.s03_noise import correlation_length, noise_field, render_noise
 
 
 @pytest.mark.parametrize("length", [1.0, 1.5, 3.0, 6.0, 12.0])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scalelib.profiles import check_parameters, load_profile
+from scalebook.profiles import check_parameters, load_profile
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

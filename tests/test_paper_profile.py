@@ -14,9 +14,9 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from run_notebook import run  # noqa: E402
 
+from scalebook.profiles import load_profile  # noqa: E402
 from scalelib.errors import ResultsError  # noqa: E402
-from scalelib.profiles import load_profile  # noqa: E402
-from scalelib.provenance import read_results  # noqa: E402
+from scalelib.results import read_results  # noqa: E402
 
 ANNOTATION = """<annotation><filename>{name}.jpg</filename><size><width>96</width><height>96</height><depth>3</depth></size>
 <object><name>disc</name><truncated>0</truncated><difficult>0</difficult>

@@ -14,8 +14,8 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from run_notebook import run  # noqa: E402
 
-from scalelib.datasets.patches import MAGNIFICATIONS  # noqa: E402
-from scalelib.provenance import read_results  # noqa: E402
+from scalelib.results import read_results  # noqa: E402
+from scalelib.slides.patches import MAGNIFICATIONS  # noqa: E402
 
 
 @pytest.fixture

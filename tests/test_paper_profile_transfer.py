@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from run_notebook import run  # noqa: E402
 
-from scalelib.profiles import load_profile  # noqa: E402
-from scalelib.provenance import Run, read_results  # noqa: E402
-from scalelib.transfer import SEEDS  # noqa: E402
+from scalebook.profiles import load_profile  # noqa: E402
+from scalelib.results import Run, read_results  # noqa: E402
+from studies.s05_runs import SEEDS  # noqa: E402
 
 NAME, LABEL = "05_histopathology_transfer", "smoketransfer"
 

@@ -10,17 +10,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from scalelib.area_tables import rule_summary
-from scalelib.datasets.annotations import Outlines, outlines
-from scalelib.datasets.histology import load_monuseg
-from scalelib.datasets.nuclei_masks import areas_in_mask
-from scalelib.datasets.nuclei_rules import RULES, areas_by_rule, measure_by_rule
-from scalelib.datasets.patch_images import PatchImages
-from scalelib.datasets.patch_labels import areas_in_patch
-from scalelib.datasets.patch_nuclei import COUNTED, CUT, SMALL, nuclei_in_patch, slide_nuclei, zoom_series
-from scalelib.datasets.patches import MAGNIFICATIONS, SlideSource, slide_patches
-from scalelib.datasets.polygons import covered, polygon_area
 from scalelib.errors import DataError
+from scalelib.slides.collections import load_monuseg
+from scalelib.slides.nuclei import Outlines, areas_in_mask, covered, outlines, polygon_area
+from scalelib.slides.patches import MAGNIFICATIONS, PatchImages, SlideSource, areas_in_patch, slide_patches
+from studies.s01_datasets import (
+    COUNTED,
+    CUT,
+    RULES,
+    SMALL,
+    areas_by_rule,
+    measure_by_rule,
+    nuclei_in_patch,
+    rule_summary,
+    slide_nuclei,
+    zoom_series,
+)
 
 PINK = (200, 120, 180)
 

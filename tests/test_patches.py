@@ -11,17 +11,24 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from scalelib.datasets.annotations import Outlines, outlines
-from scalelib.datasets.histology import load_bca, load_monuseg, load_slides
-from scalelib.datasets.nuclei_masks import areas_in_mask, otsu_threshold
-from scalelib.datasets.patch_images import batches, cache_patches
-from scalelib.datasets.patch_labels import areas_in_patch, patch_positions, tissue_mask
-from scalelib.datasets.patches import MAGNIFICATIONS, SlideSource, slide_patches
-from scalelib.datasets.polygons import polygon_area
-from scalelib.datasets.rendered_slide import render_slide
-from scalelib.datasets.slides import open_slide
-from scalelib.datasets.splits import check_splits, count_table, draw_groups
 from scalelib.errors import DataError
+from scalelib.slides.collections import load_bca, load_monuseg, load_slides
+from scalelib.slides.nuclei import Outlines, areas_in_mask, otsu_threshold, outlines, polygon_area
+from scalelib.slides.patches import (
+    MAGNIFICATIONS,
+    SlideSource,
+    areas_in_patch,
+    batches,
+    cache_patches,
+    check_splits,
+    count_table,
+    draw_groups,
+    patch_positions,
+    slide_patches,
+    tissue_mask,
+)
+from scalelib.slides.slide import open_slide
+from studies.rendered.slide import render_slide
 
 PINK = (220, 140, 190)
 
@@ -110,7 +117,7 @@ def test_rendered_nuclei_have_their_stated_area_in_outlines_and_pixels(tmp_path_
 
 
 def _read(path: Path) -> Outlines:
-    from scalelib.datasets.annotations import read_outlines
+    from scalelib.slides.nuclei import read_outlines
 
     return read_outlines(path.with_suffix(".geojson"))
 

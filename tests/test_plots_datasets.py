@@ -16,10 +16,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
-from scalelib import area_tables, dataset_tables
-from scalelib.datasets.nuclei_rules import RULES
-from scalelib.datasets.patch_nuclei import COUNTED, CUT, Region
-from scalelib.plots import datasets, regions
+from studies import s01_datasets
+from studies.s01_datasets import COUNTED, CUT, RULES, Region
 
 PAPER = Path(__file__).resolve().parents[1] / "paper" / "table1.csv"
 
@@ -39,8 +37,8 @@ def labels(fig) -> list[str]:
 
 
 def test_counts_of_every_split_are_drawn_and_none_at_zero():
-    beside = dataset_tables.beside_paper(patches(), PAPER)
-    fig = datasets.patches_per_magnification(beside)
+    beside = s01_datasets.beside_paper(patches(), PAPER)
+    fig = s01_datasets.patches_per_magnification(beside)
     assert [title(ax) for ax in fig.axes] == ["train", "validation", "test"]
     theirs, ours = fig.axes[0].lines
     np.testing.assert_array_equal(theirs.get_ydata(), [94, 2174, 4141, 7293, 9002, 10736, 11638])
@@ -51,14 +49,14 @@ def test_counts_of_every_split_are_drawn_and_none_at_zero():
 def test_patches_left_out_by_a_cap_have_a_curve_of_their_own():
     table = patches()
     capped = table.groupby(["slide", "magnification"]).head(10)
-    fig = datasets.patches_per_magnification(dataset_tables.beside_paper(capped, PAPER, uncapped=table))
+    fig = s01_datasets.patches_per_magnification(s01_datasets.beside_paper(capped, PAPER, uncapped=table))
     assert labels(fig) == ["paper", "ours, all patches", "ours, as used"]
 
 
 def test_areas_are_boxed_by_their_quartiles_in_both_units():
     table = patches()
-    areas, means = area_tables.area_summary(table), area_tables.means_beside_paper(table)
-    fig = datasets.area_distributions(areas, means)
+    areas, means = s01_datasets.area_summary(table), s01_datasets.means_beside_paper(table)
+    fig = s01_datasets.area_distributions(areas, means)
     px, um2 = fig.axes
     assert px.get_yscale() == um2.get_yscale() == "log"
     assert (px.get_ylabel(), um2.get_ylabel()) == ("mean nucleus area (px)", "mean nucleus area (µm²)")
@@ -73,8 +71,8 @@ def test_areas_are_boxed_by_their_quartiles_in_both_units():
 
 
 def test_each_slide_has_a_point_a_range_and_its_splits_colour():
-    slides = dataset_tables.slide_table(patches())
-    fig = datasets.slide_areas(slides, steps={"factor 4": 4.0})
+    slides = s01_datasets.slide_table(patches())
+    fig = s01_datasets.slide_areas(slides, steps={"factor 4": 4.0})
     [ax] = fig.axes
     names = [text.get_text() for text in ax.get_yticklabels()]
     assert names == slides.sort_values("mean_um2", kind="stable").slide.tolist()
@@ -93,7 +91,7 @@ def test_rules_are_drawn_over_the_reference_which_is_one():
         for i, rule in enumerate(RULES)
         for m in (5.0, 40.0)
     ]
-    fig = datasets.rules_compared(pd.DataFrame(rows), RULES)
+    fig = s01_datasets.rules_compared(pd.DataFrame(rows), RULES)
     assert [title(ax) for ax in fig.axes] == ["which nuclei count", "how areas are measured"]
     assert set(labels(fig)) == {words for rule, words in RULES.items() if rule != "centre"}
 
@@ -104,7 +102,7 @@ def test_regions_show_outlines_scale_bars_and_the_next_field():
         Region(np.full((96, 96, 3), 200, np.uint8), power, 10 / power, [square, square - 15], [COUNTED, CUT])
         for power in (5.0, 20.0)
     ]
-    fig = regions.zoomed_regions(series)
+    fig = s01_datasets.zoomed_regions(series)
     first, second = fig.axes[:2]
     assert title(first) == "5X, 2.00 µm/px\n1 counted, 1 cut"
     bars = [line.get_xdata() for line in first.lines if line.get_color() == "white"]
@@ -113,5 +111,5 @@ def test_regions_show_outlines_scale_bars_and_the_next_field():
     assert [p.get_width() for p in fields] == [24.0]
     assert not [p for p in second.patches if isinstance(p, Rectangle) and not p.get_fill()]
     outline = first.lines[0]
-    assert outline.get_color() == regions.STATE_STYLE[COUNTED]["color"]
+    assert outline.get_color() == s01_datasets.STATE_STYLE[COUNTED]["color"]
     np.testing.assert_allclose(outline.get_xydata()[:4], square)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from study_tables import corrected, layerwise
 
+from scalebook.claims import PREDICATES
+from scalebook.predicates import Evidence, MissingRows, Verdict, number
 from scalelib.errors import ResultsError
-from scalelib.judging import PREDICATES
-from scalelib.slide_tests import sign_flip_test
-from scalelib.verdicts import Evidence, MissingRows, Verdict, number
+from scalelib.statistics import sign_flip_test
 
 LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
+from scalebook.profiles import CHECKOUT, WeightsNeed, check_parameters, load_profile, read_parameters
 from scalelib.errors import ResultsError
-from scalelib.parameters import check_parameters, read_parameters
-from scalelib.profiles import CHECKOUT, WeightsNeed, load_profile
 
 CELL = """
 profile = "control"

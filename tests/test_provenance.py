@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib import provenance
-from scalelib.datasets.base import Dataset
+from scalelib import results
+from scalelib.datasets import Dataset
 from scalelib.errors import ResultsError
-from scalelib.provenance import Run, digest_notebook, read_results
+from scalelib.results import Run, digest_notebook, read_results
 
 TABLE = pd.DataFrame({"tap": ["a", "b"], "r2_test": [0.25, -1e-9]})
 
 
-def write(folder: Path, tables: dict[str, pd.DataFrame] | None = None, **options: object) -> provenance.Card:
+def write(folder: Path, tables: dict[str, pd.DataFrame] | None = None, **options: object) -> results.Card:
     run = Run("04_demo", profile="control", parameters={"repeats": 2}, folder=folder)
     return run.write({"r2": TABLE} if tables is None else tables, **options)  # type: ignore[arg-type]
 
@@ -40,12 +40,12 @@ def test_compressed_table_has_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 def test_large_table_is_compressed_and_found_by_the_name_it_was_given(tmp_path: Path) -> None:
     large = pd.DataFrame({"x": np.arange(300_000)})
-    assert len(large.to_csv(index=False)) > provenance.LARGE
+    assert len(large.to_csv(index=False)) > results.LARGE
     write(tmp_path, {"large": large, "small": TABLE})
-    results = read_results(tmp_path)
-    assert sorted(results.card.data["tables"]) == ["large.csv.gz", "small.csv"]
+    read = read_results(tmp_path)
+    assert sorted(read.card.data["tables"]) == ["large.csv.gz", "small.csv"]
     for name in ("large", "large.csv", "large.csv.gz"):
-        pd.testing.assert_frame_equal(results.table(name), large)
+        pd.testing.assert_frame_equal(read.table(name), large)
 
 
 def test_missing_values_and_names_like_none_survive(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_full_disk_leaves_the_earlier_result_whole(tmp_path: Path, monkeypatch: 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(provenance.os, "fsync", full)
+    monkeypatch.setattr(results.os, "fsync", full)
     with pytest.raises(ResultsError, match="No space left on device"):
         write(tmp_path, {"r2": TABLE * 2, "more": TABLE})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -131,7 +131,7 @@ def test_card_counts_images_per_class_and_names_each_network_once(tmp_path: Path
     assert card["datasets"][0]["counts"] == {"bird": 2, "dog": 1}
     assert card["datasets"][0]["excluded"] == {"several objects": 4}
     assert [entry["weights_seed"] for entry in card["networks"]] == [3]
-    assert "bird 2, dog 1" in provenance.Card(card)._repr_html_()
+    assert "bird 2, dog 1" in results.Card(card)._repr_html_()
 
 
 def test_card_names_no_path_of_the_machine(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib.datasets.base import Dataset
-from scalelib.provenance import Run
+from scalelib.datasets import Dataset
+from scalelib.results import Run
 
 pytest.importorskip("sphinx")
 from sphinx.errors import SphinxWarning
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 CONF = """
 import sys
 sys.path.insert(0, {folder!r})
-extensions = ["scalelib_provenance"]
+extensions = ["scalebook.sphinx_provenance"]
 html_theme = "sphinx_book_theme"
 html_theme_options = {options!r}
 exclude_patterns = ["results", "profiles"]
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
     for name, needs in PROFILES.items():
         text = f"description: A profile.\n{needs}notebooks:\n  02_sizes: {{}}\n  04_layers: {{}}\n"
         (folder / "profiles" / f"{name}.yaml").write_text(text)
-    (folder / "conf.py").write_text(CONF.format(folder=str(ROOT / "book" / "_ext"), options={}))
+    (folder / "conf.py").write_text(CONF.format(folder=str(ROOT), options={}))
     pages = "   book/provenance\n   book/executed/compact/04_layers\n"
     (folder / "index.rst").write_text(f"Book\n====\n\n.. toctree::\n\n{pages}")
     (folder / "book/executed/compact/04_layers.rst").write_text("Layers\n======\n")
@@ -135,7 +135,7 @@ def test_commit_is_a_link_once_the_repository_is_known(source):
     edit_card(archive(source), code={"commit": "f" * 40, "dirty": False})
     assert "/commit/" not in build(source)
     options = {"repository_url": "https://github.com/a/b"}
-    (source / "conf.py").write_text(CONF.format(folder=str(ROOT / "book" / "_ext"), options=options))
+    (source / "conf.py").write_text(CONF.format(folder=str(ROOT), options=options))
     assert f'href="https://github.com/a/b/commit/{"f" * 40}"' in build(source)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib import tap_choice
-from scalelib.backend import keras
+from scalelib import pruning
 from scalelib.errors import DataError, NetworkError, ResultsError
+from scalelib.graph import keras
 from scalelib.networks import Network, load_network
 from scalelib.pruning import best_layer, choose_and_report, prune
 from scalelib.regression import layerwise_r2
@@ -267,7 +267,7 @@ def test_no_image_takes_part_in_both_the_choice_and_the_report(monkeypatch: pyte
         seen.append((measures, table))
         return table
 
-    monkeypatch.setattr(tap_choice, "layerwise_r2", spy)
+    monkeypatch.setattr(pruning, "layerwise_r2", spy)
     found = choose_and_report(acts, size, repeats=3)
     (first, table_1), (second, table_2) = seen
     assert sorted([*first, *second]) == sorted(size)

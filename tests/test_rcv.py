@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from scalelib.concepts import RCV, bidirectional_relevance, fit_rcv, load_rcv
 from scalelib.errors import DataError, NetworkError, ResultsError
-from scalelib.rcv import RCV, bidirectional_relevance, fit_rcv, load_rcv
 from scalelib.regression import layerwise_r2
 
 
@@ -62,7 +62,7 @@ def test_directions_of_repeats_agree_where_data_are_plenty_and_not_where_they_ar
 def test_angle_is_the_mean_over_pairs_of_repeats():
     X, y, _ = problem(60, 10, noise=2.0)
     rcv = fit_rcv(X, y, estimator="ols", repeats=3)
-    from scalelib.splits import train_test_splits
+    from scalelib.regression import train_test_splits
 
     directions = []
     for train, _test in train_test_splits(60, repeats=3):
@@ -195,7 +195,7 @@ def test_bidirectional_relevance_is_r2_over_the_coefficient_of_variation():
 
 @pytest.fixture(scope="module")
 def keras():
-    from scalelib.backend import keras
+    from scalelib.graph import keras
 
     return keras
 
@@ -236,7 +236,7 @@ def images(n):
 @pytest.mark.parametrize("tap", ["conv", "pool"])
 @pytest.mark.parametrize("step", [0.001, 0.5])
 def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(linear_network, tap, step):
-    from scalelib.concept_sensitivity import sensitivity
+    from scalelib.concepts import sensitivity
 
     rcv = vector(4, tap)
     kernel = np.asarray(linear_network.model.get_layer("logits").get_weights()[0], np.float64)
@@ -247,7 +247,7 @@ def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(linea
 
 
 def test_a_curved_network_gives_the_derivative_by_the_chain_rule(keras):
-    from scalelib.concept_sensitivity import sensitivity
+    from scalelib.concepts import sensitivity
 
     def build(image):
         x = keras.layers.Conv2D(4, 3, name="conv")(image)
@@ -267,7 +267,7 @@ def test_a_curved_network_gives_the_derivative_by_the_chain_rule(keras):
 
 
 def test_activations_of_the_tap_serve_as_well_as_images(linear_network, keras):
-    from scalelib.concept_sensitivity import sensitivity
+    from scalelib.concepts import sensitivity
 
     reader = keras.Model(linear_network.model.inputs[0], linear_network.tensor("conv"))
     maps = np.asarray(reader.predict(images(5) / np.float32(255), verbose=0))
@@ -279,14 +279,14 @@ def test_activations_of_the_tap_serve_as_well_as_images(linear_network, keras):
 
 
 def test_images_of_other_sizes_and_lists_are_read(linear_network):
-    from scalelib.concept_sensitivity import sensitivity
+    from scalelib.concepts import sensitivity
 
     pictures = [np.zeros((9, 12, 3), np.uint8), np.full((6, 6, 3), 200, np.uint8)]
     assert sensitivity(linear_network, vector(4, "conv"), pictures, output=0).shape == (2,)
 
 
 def test_what_lies_beside_the_tap_is_refused(keras):
-    from scalelib.concept_sensitivity import sensitivity
+    from scalelib.concepts import sensitivity
 
     def build(image):
         x = keras.layers.Conv2D(4, 3, padding="same", name="inside")(image)
@@ -315,14 +315,14 @@ def test_what_lies_beside_the_tap_is_refused(keras):
     ],
 )
 def test_sensitivities_that_make_no_sense_are_refused(linear_network, rcv, options, error, words):
-    from scalelib.concept_sensitivity import sensitivity
+    from scalelib.concepts import sensitivity
 
     with pytest.raises(error, match=words):
         sensitivity(linear_network, rcv, images(2), **{"output": 0, **options})
 
 
 def test_no_image_at_all_is_refused(linear_network):
-    from scalelib.concept_sensitivity import sensitivity
+    from scalelib.concepts import sensitivity
 
     with pytest.raises(DataError):
         sensitivity(linear_network, vector(4, "conv"), iter([]), output=0)
@@ -332,5 +332,5 @@ def test_fitting_needs_no_keras():
     import subprocess
     import sys
 
-    code = "import sys; import scalelib.regression, scalelib.rcv; sys.exit('keras' in sys.modules)"
+    code = "import sys; import scalelib.regression, scalelib.concepts; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

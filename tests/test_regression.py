@@ -14,10 +14,8 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from scalelib.errors import DataError
-from scalelib.regression import _targets, layerwise_r2, learning_curve
-from scalelib.solvers import ALPHAS, ESTIMATORS, fit_linear
-from scalelib.spectrum import feature_scale
-from scalelib.splits import train_test_splits
+from scalelib.linear import ALPHAS, ESTIMATORS, feature_scale, fit_linear
+from scalelib.regression import _targets, layerwise_r2, learning_curve, train_test_splits
 
 SHAPES = pytest.mark.parametrize(
     ("n", "d"), [(200, 8), (60, 42), (60, 59), (40, 400)], ids=["tall", "train=d", "square", "wide"]
@@ -251,7 +249,7 @@ def test_probabilities_near_zero_on_the_training_images_do_not_explode_ridge(mon
     assert np.median(P) < 1e-10
     y = rng.normal(size=120)
     assert layerwise_r2({"softmax": P}, y, conditions="true").r2_test.min() > -1e3
-    monkeypatch.setattr("scalelib.spectrum.SMALLEST_SCALE", 0)  # plain standard deviations
+    monkeypatch.setattr("scalelib.linear.SMALLEST_SCALE", 0)  # plain standard deviations
     assert layerwise_r2({"softmax": P}, y, conditions="true").r2_test.min() < -1e9
 
 

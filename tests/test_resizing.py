@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib.datasets.noise import noise_field
 from scalelib.errors import DataError
-from scalelib.reframing import reframe, reframe_all
-from scalelib.resizing import (
+from studies.s02_resizing import (
     activations_by_factor,
     cosine_to_reference,
     predictions_by_factor,
+    reframe,
+    reframe_all,
     total_variation,
     variance_by_factor,
 )
+from studies.s03_noise import noise_field
 
 FACTORS = (0.25, 0.5, 1.0, 2.0)
 

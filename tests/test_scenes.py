@@ -10,10 +10,10 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scalelib.backend import keras
 from scalelib.control import TAPS, load_control, preprocess
-from scalelib.datasets.scenes import CLASSES, SCALES, render_masks, render_paired_scenes, render_scenes
 from scalelib.errors import DataError
+from scalelib.graph import keras
+from studies.rendered.scenes import CLASSES, SCALES, render_masks, render_paired_scenes, render_scenes
 
 BOX = ["box_x0", "box_y0", "box_x1", "box_y1"]
 

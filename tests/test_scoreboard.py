@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from study_tables import layerwise
 
-from scalelib import scoreboard, scoreboard_cells
-from scalelib.ledger import Ledger, build_ledger, headline
-from scalelib.provenance import Run
-from scalelib.scoreboard_plot import Mark, interval_svg, small_svg
-from scalelib.verdicts import STATUSES
+from scalebook import pages
+from scalebook.ledger import Ledger, build_ledger, headline
+from scalebook.pages import Mark, interval_svg, small_svg
+from scalebook.predicates import STATUSES
+from scalelib.results import Run
 
 PAPER = Path(__file__).parents[1] / "paper"
 LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
@@ -69,14 +69,14 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 @pytest.mark.parametrize("which", ["ledger", "empty"])
 def test_every_part_is_whole_html_whatever_was_run(which, request):
     found = request.getfixturevalue(which)
-    Reader(scoreboard.glance(found))
-    Reader(scoreboard.claims(found, lambda profile, claim: None))
+    Reader(pages.glance(found))
+    Reader(pages.claims(found, lambda profile, claim: None))
     for table in ("1", "2", "A1", "figure"):
-        Reader(scoreboard_cells.cells(found, table))
+        Reader(pages.cells(found, table))
 
 
 def test_every_claim_is_there_with_status_test_and_what_would_refute_it(ledger):
-    page = Reader(scoreboard.claims(ledger, lambda profile, claim: None))
+    page = Reader(pages.claims(ledger, lambda profile, claim: None))
     assert len(page.all("details")) == len(ledger.claims)
     for claim in ledger.claims:
         assert claim.claim in page.text
@@ -88,7 +88,7 @@ def test_every_claim_is_there_with_status_test_and_what_would_refute_it(ledger):
 
 
 def test_counts_at_a_glance_are_those_of_the_claims(ledger):
-    counts = [int(n) for n in re.findall(r'class="count">(\d+)<', scoreboard.glance(ledger))]
+    counts = [int(n) for n in re.findall(r'class="count">(\d+)<', pages.glance(ledger))]
     assert sum(counts[::2]) == sum(counts[1::2]) == len(ledger.claims)
     assert (
         dict(zip(STATUSES, counts[::2], strict=True))
@@ -98,13 +98,13 @@ def test_counts_at_a_glance_are_those_of_the_claims(ledger):
 
 def test_status_is_never_colour_alone():
     for status in STATUSES:
-        page = Reader(scoreboard.badge(status))
+        page = Reader(pages.badge(status))
         assert status in page.text
         assert len(page.text) > len(status) + 1  # a symbol too
 
 
 def test_filters_are_hidden_until_the_script_runs_and_say_what_is_pressed(ledger):
-    page = Reader(scoreboard.claims(ledger, lambda profile, claim: None))
+    page = Reader(pages.claims(ledger, lambda profile, claim: None))
     bar = next(a for a in page.all("div") if a.get("class") == "scoreboard-filters")
     assert "hidden" in bar
     pressed = [a["data-filter"] for a in page.all("button") if a["aria-pressed"] == "true"]
@@ -112,13 +112,13 @@ def test_filters_are_hidden_until_the_script_runs_and_say_what_is_pressed(ledger
 
 
 def test_pages_in_the_book_are_linked_and_others_are_not(ledger):
-    linked = scoreboard.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None)
+    linked = pages.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None)
     assert {a["href"] for a in Reader(linked).all("a")} >= {"compact/04_layerwise_r2.html"}
     assert not any("control" in str(a["href"]) for a in Reader(linked).all("a"))
 
 
 def test_table_a1_shows_ours_beside_the_paper_and_not_run_elsewhere(ledger):
-    page = Reader(scoreboard_cells.cells(ledger, "A1"))
+    page = Reader(pages.cells(ledger, "A1"))
     assert "1 of 39 cells compared" in page.text
     assert "ours 0.80 (" in page.text
     assert page.text.count("not run") >= 38
@@ -126,9 +126,9 @@ def test_table_a1_shows_ours_beside_the_paper_and_not_run_elsewhere(ledger):
 
 
 def test_table_2_and_1_have_all_their_rows(ledger):
-    assert len(Reader(scoreboard_cells.cells(ledger, "2")).all("tr")) == 7
-    assert len(Reader(scoreboard_cells.cells(ledger, "1")).all("tr")) == 5
-    assert "17,904" in Reader(scoreboard_cells.cells(ledger, "1")).text
+    assert len(Reader(pages.cells(ledger, "2")).all("tr")) == 7
+    assert len(Reader(pages.cells(ledger, "1")).all("tr")) == 5
+    assert "17,904" in Reader(pages.cells(ledger, "1")).text
 
 
 def test_errata_name_lines_and_the_cells_that_explain_them():
@@ -151,11 +151,11 @@ def test_errata_name_lines_and_the_cells_that_explain_them():
             "slip": ["one digit"],
         }
     )
-    page = Reader(scoreboard_cells.errata(sums, fixes))
+    page = Reader(pages.errata(sums, fixes))
     assert "1 of 2 rows and columns" in page.text
     assert "+3" in page.text
     assert "test 8X = 3 (printed 6, one digit)" in page.text
-    assert "adds up" in scoreboard_cells.errata(sums.assign(difference=0), fixes)
+    assert "adds up" in pages.errata(sums.assign(difference=0), fixes)
 
 
 class TestPlot:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scalelib.claims import load_claims
-from scalelib.provenance import Run, digest_notebook
+from scalebook.claims import load_claims
+from scalelib.results import Run, digest_notebook
 
 pytest.importorskip("sphinx")
 from sphinx.errors import ExtensionError, SphinxWarning
@@ -25,7 +25,7 @@ PARTS = ("glance", "claims", "table-a1", "figure", "table-2", "table-1", "errata
 CONF = """
 import sys
 sys.path.insert(0, {folder!r})
-extensions = ["scalelib_book", "scalelib_scoreboard"]
+extensions = ["scalebook.sphinx_book", "scalebook.sphinx_scoreboard"]
 html_static_path = [{static!r}]
 exclude_patterns = ["results"]
 """
@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
     folder = tmp_path / "root"
     (folder / "book").mkdir(parents=True)
     shutil.copytree(ROOT / "paper", folder / "paper")
-    places = {"folder": str(ROOT / "book" / "_ext"), "static": str(ROOT / "book" / "_static")}
+    places = {"folder": str(ROOT), "static": str(ROOT / "book" / "_static")}
     (folder / "conf.py").write_text(CONF.format(**places))
     (folder / "index.rst").write_text("Book\n====\n\n.. toctree::\n\n   book/scoreboard\n")
     parts = "\n\n".join(f".. scoreboard:: {part}" for part in PARTS)
@@ -51,7 +51,7 @@ def _fresh() -> Iterator[None]:
     yield
     import sys
 
-    if module := sys.modules.get("scalelib_scoreboard"):
+    if module := sys.modules.get("scalebook.sphinx_scoreboard"):
         module.ledger_of.cache_clear()  # type: ignore[attr-defined]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scalelib.datasets.shapes import CLASSES, SHAPES, coverage, half_extents
+from studies.rendered.scenes import CLASSES, SHAPES, coverage, half_extents
 
 ROTATIONS = (-30.0, -11.0, 0.0, 19.0, 30.0)
 

@@ -9,10 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from scalelib.datasets.rendered_slide import render_slide
-from scalelib.datasets.resample import area_mean
-from scalelib.datasets.slides import open_slide, power_from_mpp
 from scalelib.errors import DataError
+from scalelib.slides.slide import area_mean, open_slide, power_from_mpp
+from studies.rendered.slide import render_slide
 
 MAGNIFICATIONS = [5, 8, 10, 15, 20, 30, 40]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scalelib.backend import keras
 from scalelib.errors import WeightsError
+from scalelib.graph import keras
 from scalelib.networks import load_network
 from scalelib.squeezenet import WEIGHTS_FILE, build_squeezenet, preprocess, read_deep_compression
 

@@ -10,15 +10,9 @@ import pytest
 from scipy import stats
 
 from scalelib.errors import DataError
-from scalelib.regression import (
-    compare_taps,
-    effective_rank,
-    layerwise_r2,
-    permutation_test,
-    projected_r2,
-    random_projection,
-    summarize,
-)
+from scalelib.permutation import permutation_test
+from scalelib.regression import effective_rank, layerwise_r2, projected_r2, random_projection
+from scalelib.statistics import compare_taps, summarize
 
 
 def scores(values, **labels):

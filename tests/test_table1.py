@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from scalelib.errors import DataError
-from scalelib.table_check import check_sums, smallest_corrections
+from studies.s07_peak import check_sums, smallest_corrections
 
 PAPER = Path(__file__).resolve().parents[1] / "paper"
 

@@ -14,15 +14,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib.backend import keras
-from scalelib.batches import Batches, epoch_order, turned
-from scalelib.checkpoints import STATE, model_variables, read_state, values
 from scalelib.errors import ResultsError, ScalelibError
-from scalelib.schedule import Schedule
-from scalelib.training import train
-from scalelib.transfer import ROWS, SEEDS, TransferNetwork, run_transfer, train_transfer
-from scalelib.transfer_results import collect, score_runs, table_2
-from scalelib.transfer_scores import class_means
+from scalelib.graph import keras
+from studies.s05_runs import (
+    ROWS,
+    SEEDS,
+    TransferNetwork,
+    collect,
+    run_transfer,
+    score_runs,
+    table_2,
+    train_transfer,
+)
+from studies.training import (
+    STATE,
+    Batches,
+    Schedule,
+    epoch_order,
+    model_variables,
+    read_state,
+    train,
+    turned,
+    values,
+)
+from studies.transfer_scores import class_means
 
 NETWORK = TransferNetwork(
     "tiny", "MobileNet", "conv_pw_3", "conv_pw_1", weights="random",
@@ -279,8 +294,8 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_transfer import NETWORK, discs
-from scalelib.schedule import Schedule
-from scalelib.transfer import run_transfer
+from studies.training import Schedule
+from studies.s05_runs import run_transfer
 table, images = discs()
 run_transfer([NETWORK], table, images, sys.argv[1], rows=["pruned"], seeds=[1], schedule=Schedule(epochs=6, workers=1))
 """

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
-from scalelib import slide_tests
+from scalelib import statistics
 from scalelib.errors import DataError, ResultsError
-from scalelib.slide_tests import compare_rows, sign_flip_test, subset_interval
-from scalelib.transfer_scores import (
+from scalelib.statistics import compare_rows, sign_flip_test, subset_interval
+from studies.transfer_scores import (
     class_means,
     cohen_kappa,
     confusion,
@@ -136,7 +136,7 @@ def test_with_many_slides_drawn_patterns_do_for_all(shift, monkeypatch):
     """Sixteen slides both ways: within four standard errors of 131,072 draws, and intervals within a hundredth."""
     values = np.random.default_rng(5).normal(shift, 1, 16)
     exact, (low, high) = sign_flip_test(values), subset_interval(values)
-    monkeypatch.setattr(slide_tests, "MOST_EXACT", 10)
+    monkeypatch.setattr(statistics, "MOST_EXACT", 10)
     assert sign_flip_test(values) == pytest.approx(exact, abs=4 * np.sqrt(exact / 2**17) + 2**-16)
     assert subset_interval(values) == pytest.approx((low, high), abs=0.01)
 

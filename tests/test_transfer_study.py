@@ -8,35 +8,41 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib.datasets.base import Dataset
-from scalelib.datasets.histology import load_rendered
+from scalelib.datasets import Dataset
 from scalelib.errors import DataError, ResultsError
-from scalelib.magnification_fit import fit_estimator
-from scalelib.schedule import Schedule
-from scalelib.texture_scale import downsampled_windows
-from scalelib.transfer import SEEDS, target_values
-from scalelib.transfer_answers import answers, transfer_answer
-from scalelib.transfer_results import collect, score_runs, table_2
-from scalelib.transfer_scores import class_means
-from scalelib.transfer_study import (
+from scalelib.slides.magnification import fit_estimator
+from studies.rendered.slide import load_rendered
+from studies.s05_runs import (
+    SEEDS,
     PlannedTransfer,
     chosen_taps,
+    collect,
     described,
+    downsampled_windows,
     plan_transfer,
     planned_runs,
+    predict_images,
     read_out_specs,
     run_plans,
+    score_runs,
+    slide_reach,
+    summarize_images,
+    table_2,
+    target_values,
+    unseen_images,
 )
-from scalelib.transfer_tables import (
+from studies.s05_transfer import (
+    answers,
     as_published,
     cost_taps,
     held_out_r2,
     mark_scale_choice,
     read_out_answers,
     three_curves,
+    transfer_answer,
 )
-from scalelib.transferred import predict_images, slide_reach, summarize_images
-from scalelib.unseen import unseen_images
+from studies.training import Schedule
+from studies.transfer_scores import class_means
 
 ROOT = Path(__file__).parent.parent
 SPEC = {

@@ -7,10 +7,9 @@ from typing import Any
 import keras.src.utils.file_utils as keras_files
 import pytest
 
-from scalelib.backend import keras
 from scalelib.errors import WeightsError
-from scalelib.preprocessing import application_names
-from scalelib.weight_files import imagenet_file
+from scalelib.graph import keras
+from scalelib.networks import application_names, imagenet_file
 
 LIGHT = ("InceptionV3", "ResNet50", "VGG16", "Xception")
 

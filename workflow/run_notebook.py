@@ -26,8 +26,8 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
+from scalebook.profiles import check_parameters, load_profile
 from scalelib.errors import ResultsError, ScalelibError
-from scalelib.profiles import check_parameters, load_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 

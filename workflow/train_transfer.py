@@ -13,13 +13,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from scalebook.profiles import check_parameters, load_profile
 from scalelib.datasets import load_dataset
-from scalelib.datasets.patch_images import PatchImages, cache_patches
 from scalelib.errors import DataError, ScalelibError
-from scalelib.profiles import check_parameters, load_profile
-from scalelib.provenance import read_results
-from scalelib.transfer import ROWS
-from scalelib.transfer_study import chosen_taps, plan_transfer, run_plans
+from scalelib.results import read_results
+from scalelib.slides.patches import PatchImages, cache_patches
+from studies.s05_runs import ROWS, chosen_taps, plan_transfer, run_plans
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "05_histopathology_transfer"

@@ -7,13 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scalelib.commands.network_arguments import (
-    add_network_arguments,
-    fed_with,
-    load,
-    network_arguments,
-    positive,
-)
+from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
 from scalelib.errors import ResultsError, WeightsError
 
 EXAMPLES = """\
@@ -83,8 +77,8 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
 
 def _from_results(folder: Path) -> tuple[dict[str, Any], str, str]:
     """The network of a run of quantify, its best tap, and its weights' digest."""
-    from scalelib.provenance import read_results
     from scalelib.pruning import best_layer
+    from scalelib.results import read_results
 
     results = read_results(folder)
     card = results.card.data

@@ -11,13 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scalelib.commands.network_arguments import (
-    add_network_arguments,
-    fed_with,
-    load,
-    network_arguments,
-    positive,
-)
+from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
 from scalelib.errors import DataError, ResultsError
 
 EXAMPLES = """\
@@ -73,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
     """Read, regress, write, show."""
     out = Path(options.out)
     _check_writable(out)
-    from scalelib.measures import read_measures
-    from scalelib.provenance import Run
+    from scalelib.datasets.own import read_measures
+    from scalelib.results import Run
 
     chosen = network_arguments(options)
     names = ("images", "measures", "image_column", "measure_column", "groups", "taps", "estimator",
@@ -131,7 +125,7 @@ def _counts(excluded: dict[str, int]) -> str:
 def _regress(acts: dict[str, Any], table: Any, options: argparse.Namespace) -> dict[str, Any]:
     import pandas as pd
 
-    from scalelib.progress import track
+    from scalelib.errors import track
     from scalelib.pruning import choose_and_report
     from scalelib.regression import layerwise_r2
     from scalelib.statistics import summarize
@@ -162,9 +156,8 @@ def _draw(summary: Any, network: str, measure: str, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    from scalelib.plots.layers import r2_by_tap
-    from scalelib.plots.style import use_style
-    from scalelib.provenance import write_atomic
+    from scalelib.plotting import r2_by_tap, use_style
+    from scalelib.results import write_atomic
 
     use_style()
     drawn = summary.assign(network=network, curve=summary.condition.map(CURVES))

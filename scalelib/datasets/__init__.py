@@ -1,25 +1,99 @@
-"""Datasets: each yields images and one row of measures per image. They know nothing of networks."""
+"""What every dataset of scalelib hands over: images, and a table with one row per image. Datasets: each yields images and one row of measures per image. They know nothing of networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
-from scalelib.datasets.base import Dataset
-from scalelib.datasets.histology import load_bca, load_monuseg, load_rendered
-from scalelib.datasets.scenes import render_scenes
-from scalelib.datasets.voc import load_voc
+import numpy as np
+import pandas as pd
+
 from scalelib.errors import DataError, did_you_mean
 
-__all__ = ["DATASETS", "Dataset", "load_dataset"]
 
-DATASETS: dict[str, Callable[..., Dataset]] = {
-    "scenes": render_scenes,
-    "voc": load_voc,
-    "monuseg": load_monuseg,
-    "bca": load_bca,
-    "rendered_slides": load_rendered,
+@dataclass(frozen=True)
+class Dataset:
+    """Images with their concept measures.
+
+    Parameters
+    ----------
+    name : str
+        What the data are, such as ``"VOC2007 test"``.
+    images : sequence
+        Paths of image files, or ``uint8`` RGB arrays of shape (height, width, 3).
+    table : pandas.DataFrame
+        One row per image, in the order of `images`, with the columns ``image`` (a stable
+        identifier), ``object_class``, ``area_ratio``, ``sqrt_area_ratio`` (both in (0, 1]) and
+        whatever else the source states.
+    excluded : dict of str to int
+        How many images or annotations were left out, by reason.
+    source : str
+        Citation and licence of the data, printed under figures that show an image.
+    digest : str
+        SHA-256 over the identity of all images and measures.
+
+    Raises
+    ------
+    DataError
+        If images and table differ in length.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"image": ["a"], "object_class": ["disc"], "area_ratio": [0.25]})
+    >>> Dataset("one disc", np.zeros((1, 8, 8, 3), np.uint8), table).table.area_ratio.item()
+    0.25
+    """
+
+    name: str
+    images: Sequence[Any] | np.ndarray
+    table: pd.DataFrame
+    excluded: dict[str, int] = field(default_factory=dict)
+    source: str = ""
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.table):
+            raise DataError(
+                f"Dataset: {self.name} needs one table row per image.\n"
+                f"Received: {len(self.images)} images and {len(self.table)} rows."
+            )
+
+    def select(self, rows: np.ndarray) -> Dataset:
+        """The same dataset restricted to some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of bool or int, shape (n_images,) or (n_selected,)
+            A mask or positions.
+
+        Returns
+        -------
+        Dataset
+            With the table's index renewed; counts of exclusions and digest are those of the whole.
+        """
+        positions = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        images = (
+            self.images[positions]
+            if isinstance(self.images, np.ndarray)
+            else [self.images[int(i)] for i in positions]
+        )
+        table = self.table.iloc[positions].reset_index(drop=True)
+        return Dataset(self.name, images, table, self.excluded, self.source, self.digest)
+
+
+# Loaders by name; one given as "module:function" is imported when it is first asked for.
+DATASETS: dict[str, Callable[..., Dataset] | str] = {
+    "voc": "scalelib.datasets.voc:load_voc",
+    "monuseg": "scalelib.slides.collections:load_monuseg",
+    "bca": "scalelib.slides.collections:load_bca",
 }
+
+
+def register(name: str, loader: Callable[..., Dataset] | str) -> None:
+    """Make a dataset known to :func:`load_dataset`: a function, or where one is, as ``"module:function"``."""
+    DATASETS[name] = loader
 
 
 def load_dataset(name: str, **options: Any) -> Dataset:
@@ -28,8 +102,8 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     Parameters
     ----------
     name : {"scenes", "voc", "monuseg", "bca", "rendered_slides"}
-        See :func:`scalelib.datasets.scenes.render_scenes` and :func:`scalelib.datasets.voc.load_voc`, and those of
-        :mod:`scalelib.datasets.histology`.
+        See :func:`studies.rendered.scenes.render_scenes` and :func:`scalelib.datasets.voc.load_voc`, and those of
+        :mod:`scalelib.slides.collections`.
     **options
         Options of that function.
 
@@ -52,4 +126,8 @@ def load_dataset(name: str, **options: Any) -> Dataset:
             f"load_dataset: no dataset {name!r}.\nReceived: {name!r}; there are {', '.join(DATASETS)}.\n"
             f"{did_you_mean(name, DATASETS)}".rstrip()
         )
-    return DATASETS[name](**options)
+    loader = DATASETS[name]
+    if isinstance(loader, str):
+        module, _, function = loader.partition(":")
+        loader = getattr(import_module(module), function)
+    return loader(**options)

@@ -19,11 +19,10 @@ import pandas as pd
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from scalelib.datasets.base import Dataset
-from scalelib.errors import DataError, did_you_mean
+from scalelib.datasets import Dataset
+from scalelib.datasets.sources import data_root
+from scalelib.errors import DataError, did_you_mean, track
 from scalelib.images import read_image
-from scalelib.locations import data_root
-from scalelib.progress import track
 
 SOURCE = (
     "PASCAL VOC{year}, M. Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, "
@@ -46,7 +45,7 @@ def load_voc(
     ----------
     root : path-like, optional
         Folder that holds ``VOCdevkit/VOC<year>`` with ``ImageSets/Main``, ``Annotations`` and
-        ``JPEGImages``. Default: :func:`scalelib.locations.data_root`.
+        ``JPEGImages``. Default: :func:`scalelib.datasets.sources.data_root`.
     year : int, default=2007
         2007 or 2012, or whatever ``VOC<year>`` folder is there.
     split : str, default="test"

@@ -1,0 +1,13 @@
+"""One module a notebook: its analysis, its tables and its figures. Nothing but notebooks and tests imports them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scalelib.datasets import register
+
+# In a checkout the companion's machinery, scalebook, lies beside the notebooks; what is installed is scalelib alone.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+register("scenes", "studies.rendered.scenes:render_scenes")
+register("rendered_slides", "studies.rendered.slide:load_rendered")

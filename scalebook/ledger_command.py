@@ -1,0 +1,100 @@
+"""``scalelib ledger``: the scoreboard in a terminal, as JSON, as CSV and as a badge.
+
+Reads the paper's tables and the results through :mod:`scalebook.ledger`, and prints; computes nothing itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from scalelib.results import write_atomic
+
+EXAMPLES = """\
+example:
+  scalelib ledger --json scoreboard.json
+
+Every claim of the paper with its status on real data (with --profile control alone: in the rendered control
+experiment), then one line per network with the numbers behind it; every results file is checked against its card and
+every threshold against the record of those written down beforehand.
+Statuses: reproduced, partly, not reproduced, inconclusive, not run."""
+MARKS = {"reproduced": "✔", "partly": "◐", "not reproduced": "✘", "inconclusive": "?", "not run": "–"}
+PROFILES = ("paper", "compact", "control")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "--profile", action="append", metavar="NAME", choices=PROFILES,
+        help="paper, compact or control; may be given again (default: all three)",
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--csv", metavar="FILE", help="write one row per claim, profile and network")
+    parser.add_argument("--badge", metavar="FILE", help="write the counts of claims as a small SVG")
+    parser.add_argument("--results", default="results", metavar="DIR", help="default: results")
+    parser.add_argument("--paper", default="paper", metavar="DIR", help="default: paper")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge, print, write."""
+    from scalebook.ledger import as_data, build_ledger
+    from scalebook.pages import badge_svg
+
+    ledger = build_ledger(options.paper, options.results, profiles=options.profile or PROFILES)
+    data = as_data(ledger)
+    if options.json:
+        _write(options.json, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if options.csv:
+        _write(options.csv, ledger.verdicts.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    if options.badge:
+        _write(options.badge, badge_svg(ledger))
+    # Last, so that a reader who stops reading, such as head, keeps no file from being written.
+    print("\n".join(_lines(data, shutil.get_terminal_size().columns)))
+    return 0
+
+
+def _lines(data: dict[str, Any], width: int) -> list[str]:
+    counts = data["counts"]
+    lines = [_counts(f"{len(data['claims'])} claims, {data['basis']}", counts["claims"])]
+    section = ""
+    for claim in sorted(
+        data["claims"], key=lambda claim: [int(part) for part in claim["section"].split(".")]
+    ):
+        if claim["section"] != section:
+            section = claim["section"]
+            lines += ["", f"§ {section}"]
+        lines += _wrapped(f"{_mark(claim['status']):17} {claim['claim']}", width, 2, 20)
+        for profile, found in claim["profiles"].items():
+            for row in found["networks"]:
+                name = f"{profile}, {row['network']}" if row["network"] else profile
+                if row["status"] != "not run" or row["network"] or len(claim["profiles"]) == 1:
+                    lines += _wrapped(f"{name}: {row['status']}. {row['evidence']}", width, 20, 22)
+    lines += ["", "Cells of the paper's tables"]
+    lines += [
+        "  " + _counts(f"Table {table}" if table != "figure" else "Figure's labels", found)
+        for table, found in counts["cells"].items()
+    ]
+    return lines
+
+
+def _counts(what: str, counts: dict[str, int]) -> str:
+    return f"{what}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _mark(status: str) -> str:
+    return f"{MARKS[status]} {status}"
+
+
+def _wrapped(text: str, width: int, first: int, later: int) -> list[str]:
+    return textwrap.wrap(
+        text, max(width, 60), initial_indent=" " * first, subsequent_indent=" " * later, break_on_hyphens=False
+    )  # fmt: skip
+
+
+def _write(name: str, text: str) -> None:
+    write_atomic(Path(name), lambda stream: stream.write(text.encode()))
