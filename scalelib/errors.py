@@ -31,6 +31,21 @@ class ResultsError(ScalelibError):
     """A result, its card, a profile or a claim is missing, malformed or inconsistent."""
 
 
+def require(
+    ok: object,
+    operation: str,
+    rule: str,
+    received: object = None,
+    advice: str = "",
+    *,
+    error: type[ScalelibError] = DataError,
+) -> None:
+    """Raise `error` unless `ok`, in the form of all messages: operation and rule, what was received, what would work."""
+    if not ok:
+        said = [f"{operation}: {rule}", f"Received: {received}" if received is not None else "", advice]
+        raise error("\n".join(line if line.endswith(("?", ".")) else f"{line}." for line in said if line))
+
+
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """A hint that names close matches, or an empty string.
 

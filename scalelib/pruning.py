@@ -129,7 +129,7 @@ def choose_and_report(
     arrays, y, units = check_problem(acts, measures, groups=groups, operation="choose_and_report")
     codes = check_labels(classes, len(y), name="classes", operation="choose_and_report")
     labels = np.full(len(y), "all") if codes is None else np.asarray(classes).astype(str)
-    first = _first_half(labels, units, np.random.default_rng([random_state, len(y)]))
+    first = first_half(labels, units, np.random.default_rng([random_state, len(y)]))
     candidates = _allowed(candidates, list(arrays))
     tables = {}
     for half, rows in ((1, first), (2, ~first)):
@@ -219,7 +219,7 @@ def _allowed(candidates: Iterable[str] | None, taps: list[str]) -> list[str]:
     return [tap for tap in taps if tap in wanted]
 
 
-def _first_half(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+def first_half(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """A mask of half the images: of each class by itself; of whole groups where there are groups."""
     units = np.arange(len(labels)) if units is None else units
     of_class = labels[:, None] == np.unique(labels)  # (n_images, n_classes)
@@ -284,7 +284,7 @@ def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> 
     """
     if isinstance(outputs, bool) or not isinstance(outputs, int | np.integer) or outputs < 1:
         raise NetworkError(
-            f"prune: the head needs a positive whole number of outputs.\\nReceived: outputs={outputs!r}.\\n"
+            f"prune: the head needs a positive whole number of outputs.\nReceived: outputs={outputs!r}.\n"
             "One output reads one measure."
         )
     tap = resolve_tap(net, at, operation="prune")

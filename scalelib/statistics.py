@@ -608,3 +608,9 @@ def holm(p: np.ndarray) -> np.ndarray:
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(stepped, 1.0)
     return corrected
+
+
+def wilson(count: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share: `count` of `n`."""
+    interval = stats.binomtest(int(count), int(n)).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
