@@ -1,14 +1,14 @@
-"""One look for all figures: readable at the book's width, and by colour-blind readers."""
+"""One look for all figures, readable at the book's width and by colour-blind readers, and the figure of R² by tap. Draws tables; computes none of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,14 +29,7 @@ CONDITION_STYLE = {
 
 
 def use_style() -> None:
-    """Set Matplotlib's defaults for the notebooks.
-
-    Examples
-    --------
-    >>> use_style()
-    >>> mpl.rcParams["axes.spines.top"]
-    False
-    """
+    """Set Matplotlib's defaults for the notebooks."""
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -65,24 +58,12 @@ def use_style() -> None:
 
 
 def colour_of(names: Iterable[str]) -> dict[str, str]:
-    """A fixed colour for each name, in the order given.
-
-    Examples
-    --------
-    >>> colour_of(["a", "b"])["a"]
-    '#0072B2'
-    """
+    """A fixed colour for each name, in the order given."""
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(names))}
 
 
 def short_tap(tap: str) -> str:
-    """A tap's name without what only says how its block ends, for the ticks of a figure.
-
-    Examples
-    --------
-    >>> short_tap("block_13_project_BN"), short_tap("expanded_conv_project_BN"), short_tap("add16")
-    ('block_13', 'expanded_conv', 'add16')
-    """
+    """A tap's name without what only says how its block ends, such as ``_project_BN``; for ticks."""
     return tap.removesuffix("_project_BN").removesuffix("_add")
 
 
@@ -94,97 +75,81 @@ def tap_axis(axes: Axes, taps: Sequence[str], *, label: str = "tap (input to out
     axes.set_xlim(-0.5, len(taps) - 0.5)
 
 
-def legend_below(fig: Figure, axes: Iterable[Axes], *, columns: int = 2) -> None:
-    """One legend under a figure for all of its axes, each label once."""
+def merged_legend(fig: Figure, axes: Iterable[Axes] | None = None, **options: Any) -> None:
+    """One legend for all axes of a figure (or those given), each label once; `options` are `Figure.legend`'s."""
     handles: dict[str, Any] = {}
-    for ax in axes:
+    for ax in fig.axes if axes is None else axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, fontsize=8)
+    where: dict[str, Any] = {"loc": "outside lower center", "ncols": _columns(handles), "fontsize": 8}
+    fig.legend(list(handles.values()), list(handles), **where | options)
+
+
+def legend_below(fig: Figure, axes: Iterable[Axes], *, columns: int = 2) -> None:
+    """One legend under a figure for all of its axes, each label once."""
+    merged_legend(fig, axes, ncols=columns)
+
+
+def _columns(labels: Iterable[str]) -> int:
+    """How many labels stand beside each other in a full-width figure."""
+    labels = list(labels)
+    return max(1, min(len(labels), 90 // (6 + max(map(len, labels), default=0))))
 
 
 def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True) -> Figure:
-    """R² against tap, one panel per network, one curve per condition, with intervals.
+    """Held-out R² against tap with intervals: one panel per ``network``, one line per ``curve``.
 
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        Columns ``network, curve, tap, mean, low, high``; taps in their order from input to output.
-    floor : float, default=-0.6
-        Lower end of the axis; values below it are drawn at the floor with their value beside them.
-    bands : bool, default=True
-        Whether intervals are drawn; with many curves they hide each other.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    Of `summary` the columns ``network, curve, tap, mean, low, high`` are drawn, taps in their order from input
+    to output. Values under `floor` stand at it with their number; many curves are clearer without `bands`.
     """
-    networks = list(summary.network.unique())
-    columns = min(2, len(networks))
-    rows = -(-len(networks) // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, 3.1 * rows), sharey=True, squeeze=False, layout="constrained"
-    )
-    for ax in axes.flat[len(networks) :]:
-        ax.set_axis_off()
-    curves = list(summary.curve.unique())
-    colours = colour_of(curves)
-    for ax, network in zip(axes.flat, networks, strict=False):
-        part = summary[summary.network == network]
-        taps = list(part.tap.unique())
-        for i, curve in enumerate(curves):
-            one = part[part.curve == curve].set_index("tap")
-            if one.empty:
-                continue
-            own = {
-                "color": colours[curve],
-                "marker": MARKERS[i % len(MARKERS)],
-                "linestyle": "-" if i < len(COLOURS) else "--",
-            }
-            style = CONDITION_STYLE.get(curve, own)
-            _curve(ax, one, taps, floor=floor, bands=bands, label=curve, style=style, shift=6 * i)
+    own = [
+        {"color": colour, "marker": MARKERS[i % len(MARKERS)], "linestyle": "-" if i < len(COLOURS) else "--"}
+        for i, colour in enumerate(colour_of(summary.curve).values())
+    ]
+    styles = [
+        CONDITION_STYLE.get(curve, style) for curve, style in zip(summary.curve.unique(), own, strict=True)
+    ]
+    shown = summary.assign(x=summary.groupby("network").tap.transform(lambda taps: pd.factorize(taps)[0]))
+    columns = min(2, shown.network.nunique())
+    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
+        grid = sns.FacetGrid(
+            shown,
+            col="network",
+            col_wrap=columns,
+            hue="curve",
+            palette=[style["color"] for style in styles],
+            hue_kws={
+                "marker": [style["marker"] for style in styles],
+                "linestyle": [style["linestyle"] for style in styles],
+                "above": [5 + 7 * i for i in range(len(styles))],
+            },
+            sharex=False,
+            height=3.1,
+            aspect=WIDTH / columns / 3.1,
+        )
+        grid.map_dataframe(_curve, floor=floor, bands=bands)
+    grid.set_titles("{col_name}")
+    grid.set(ylim=(floor - 0.08, 1.0))
+    for network, ax in grid.axes_dict.items():
         ax.axhline(0, color="#555555", lw=0.8)
-        ax.set_ylim(floor - 0.08, 1.0)
-        ax.set_title(network)
-        tap_axis(ax, taps)
-    for row in axes:
-        row[0].set_ylabel("held-out R²")
-    handles = _legend(fig)
-    columns = max(1, min(len(handles), 90 // (6 + max(map(len, handles)))))
-    fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
-    return fig
-
-
-def _legend(fig: Figure) -> dict[str, Any]:
-    """One handle per label, whichever panel it stands in."""
-    return {
-        label: handle
-        for ax in fig.axes
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
+        tap_axis(ax, shown.tap[shown.network == network].unique())
+    grid.set_ylabels("held-out R²")
+    grid.figure.set_layout_engine("constrained")
+    merged_legend(grid.figure, loc="outside upper center", fontsize=None)
+    return grid.figure
 
 
 def _curve(
-    ax: Axes,
-    one: pd.DataFrame,
-    taps: Sequence[str],
-    *,
-    floor: float,
-    bands: bool,
-    label: str,
-    style: Mapping[str, object],
-    shift: float,
+    data: pd.DataFrame, *, floor: float, bands: bool, above: float, color: str, label: str, **style: Any
 ) -> None:
-    x = np.array([taps.index(tap) for tap in one.index])
-    mean, low, high = (one[name].to_numpy(float) for name in ("mean", "low", "high"))
-    shown = np.maximum(mean, floor)
-    ax.plot(x, shown, label=label, **style)  # type: ignore[arg-type]
+    ax = plt.gca()
+    ax.plot(data.x, data["mean"].clip(lower=floor), color=color, label=label, **style)
     if bands:
-        low, high = np.maximum(low, floor), np.maximum(high, floor)
-        ax.fill_between(x, low, high, color=str(style["color"]), alpha=0.15, lw=0)
-    for position, value in zip(x, mean, strict=True):
+        low, high = data.low.clip(lower=floor), data.high.clip(lower=floor)
+        ax.fill_between(data.x, low, high, color=color, alpha=0.15, lw=0)
+    for x, value in zip(data.x, data["mean"], strict=True):
         if value < floor:
             ax.annotate(
-                f"{value:.2g}", (position, floor), textcoords="offset points", xytext=(shift, 5), fontsize=6.5,
-                ha="center", color=str(style["color"]),
+                f"{value:.2g}", (x, floor), textcoords="offset points", xytext=(0, above), fontsize=6.5,
+                ha="center", color=color,
             )  # fmt: skip

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scalebook.paper_tables import table_a1_cells  # noqa: F401
-from scalelib.plotting import COLOURS, MARKERS, WIDTH, _legend, colour_of, r2_by_tap, short_tap
+from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, merged_legend, r2_by_tap, short_tap
 from scalelib.pruning import OUTPUT_TAPS
 from scalelib.statistics import compare_taps, summarize
 
@@ -446,8 +446,7 @@ def paper_figure(
         title = "trained weights" if curve == "ImageNet weights" else curve
         ax.set(title=title, xlabel="relative depth of the tap", xlim=(-0.03, 1.03), ylim=(-0.03, 1.0))
     axes[0, 0].set_ylabel("mean of exp(R²)/e, least squares")
-    handles = _legend(fig)
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    merged_legend(fig, ncols=3)
     return fig
 
 
