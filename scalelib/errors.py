@@ -1,4 +1,4 @@
-"""The one exception family of scalelib, and the form that its messages take. Progress bars: shown in a terminal, silent in notebooks, CI and pipes."""
+"""What a person is told: the one exception family, the form of its messages, and progress bars where somebody sees them."""
 
 from __future__ import annotations
 
@@ -47,25 +47,7 @@ def require(
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
-    """A hint that names close matches, or an empty string.
-
-    Parameters
-    ----------
-    wanted : str
-        The name received.
-    known : iterable of str
-        The names that exist.
-
-    Returns
-    -------
-    str
-        For instance ``"Did you mean 'mixed10' or 'mixed1'?"``.
-
-    Examples
-    --------
-    >>> did_you_mean("mixed11", ["mixed1", "mixed10", "softmax"])
-    "Did you mean 'mixed10' or 'mixed1'?"
-    """
+    """A hint that names close matches, or an empty string."""
     known = list(known)
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.6)
@@ -76,21 +58,7 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
 
 
 def reason(error: ScalelibError) -> str:
-    """The rule that was broken, without the operation, for a line that names the image itself.
-
-    Parameters
-    ----------
-    error : ScalelibError
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> reason(DataError("open_slide: a.svs cannot be opened.\\nReceived: nothing."))
-    'a.svs cannot be opened'
-    """
+    """The rule that was broken, without the operation, for a line that names the image itself."""
     return str(error).splitlines()[0].rstrip(".").split(": ", 1)[-1]
 
 
@@ -98,28 +66,6 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], *, label: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
-    """Iterate over items with a progress bar where somebody can see it.
-
-    Parameters
-    ----------
-    items : iterable
-        What to iterate over.
-    label : str
-        Words in front of the bar.
-    total : int, optional
-        Number of items, where ``len(items)`` is not to be had.
-    unit : str, default="it"
-        What is counted.
-
-    Yields
-    ------
-    object
-        The items, unchanged.
-
-    Examples
-    --------
-    >>> list(track([1, 2], label="counting"))
-    [1, 2]
-    """
+    """Iterate over items with a progress bar where somebody can see it."""
     quiet = bool(os.environ.get("CI")) or not sys.stderr.isatty()
     yield from tqdm(items, desc=label, total=total, unit=unit, disable=quiet, leave=False)

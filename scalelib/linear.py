@@ -1,4 +1,8 @@
-"""Centred, scaled features and their singular value decomposition. Linear read-outs by one singular value decomposition: least squares, ridge, principal components."""
+"""Linear read-outs from one singular value decomposition: least squares, ridge, principal components.
+
+Knows arrays only. Exact where libraries are not: a penalty of infinity, degrees of freedom, an edge flag, and 200 permuted
+targets in one decomposition.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +18,7 @@ SMALLEST_SCALE = 1e-2
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Z = U diag(s) Vᵀ: centred (and perhaps standardised) features of rank r.
-
-    Parameters
-    ----------
-    centre : ndarray of float64, shape (d,)
-        What was subtracted from the features.
-    scale : ndarray of float64, shape (d,)
-        What they were then divided by.
-    left : ndarray of float64, shape (n, r)
-        U.
-    singular : ndarray of float64, shape (r,)
-        s, in falling order, all of them above rounding.
-    right : ndarray of float64, shape (r, d)
-        Vᵀ.
-    """
+    """Z = U diag(s) Vᵀ: centred (and perhaps standardised) features of rank r."""
 
     centre: np.ndarray
     scale: np.ndarray
@@ -38,24 +28,7 @@ class Spectrum:
 
 
 def decompose(features: np.ndarray, *, standardise: bool) -> Spectrum:
-    """Singular value decomposition of centred features.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d)
-        Training rows.
-    standardise : bool
-        Divide by `feature_scale` first.
-
-    Returns
-    -------
-    Spectrum
-
-    Examples
-    --------
-    >>> decompose(np.array([[0.0, 5.0], [2.0, 5.0]]), standardise=False).singular.round(6)
-    array([1.414214])
-    """
+    """Singular value decomposition of centred features."""
     scale = feature_scale(features) if standardise else np.ones(features.shape[1])
     features = np.asarray(features, np.float64)
     varies = np.ptp(features, axis=0) > 0
@@ -67,24 +40,7 @@ def decompose(features: np.ndarray, *, standardise: bool) -> Spectrum:
 
 
 def feature_scale(features: np.ndarray) -> np.ndarray:
-    """What each feature is divided by when features are standardised; infinite for one that is constant.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d)
-        Training rows, in the dtype in which they were computed.
-
-    Returns
-    -------
-    ndarray of float64, shape (d,)
-        Standard deviation (divisor n), at least `SMALLEST_SCALE` of the largest of them.
-
-    Examples
-    --------
-    >>> X = np.array([[1.0, 7.0, 1e-9], [3.0, 7.0, 3e-9]])
-    >>> feature_scale(X)
-    array([1.  ,  inf, 0.01])
-    """
+    """What each feature is divided by when features are standardised; infinite for one that is constant."""
     precision = np.finfo(features.dtype).eps
     features = np.asarray(features, np.float64)
     largest = np.abs(features).max(axis=0)
@@ -99,19 +55,8 @@ def feature_scale(features: np.ndarray) -> np.ndarray:
 def one_thread() -> AbstractContextManager[object]:
     """Linear algebra on a single thread while the block runs.
 
-    Returns
-    -------
-    context manager
-
-    Notes
-    -----
-    The matrices here are small: threads cost more than they gain, ten times as much where cores
-    are shared, and the last bits of a product would depend on their number.
-
-    Examples
-    --------
-    >>> with one_thread():
-    ...     gram = np.eye(3) @ np.eye(3)
+    The matrices here are small: threads cost more than they gain, ten times as much where cores are shared, and the last
+    bits of a product would depend on their number.
     """
     return threadpool_limits(1, user_api="blas")
 
@@ -125,31 +70,7 @@ TIE = 1 + 1e-9
 
 @dataclass(frozen=True)
 class LinearFit:
-    """A linear read-out of k targets from d features.
-
-    Parameters
-    ----------
-    centre : ndarray of float64, shape (d,)
-        Mean of the features over the training rows.
-    coefficients : ndarray of float64, shape (d, k)
-        In the features' own units.
-    offsets : ndarray of float64, shape (k,)
-        Mean of the targets over the training rows: the prediction at `centre`.
-    alpha : ndarray of float64, shape (k,)
-        Ridge penalty, infinite where the mean alone predicts best; NaN for other estimators.
-    at_edge : ndarray of bool, shape (k,)
-        Whether the penalty (or the number of components) is the last one tried, so that a wider
-        search could have given another fit. An infinite penalty is no edge, there is none beyond;
-        nor is the smallest where it leaves at least 99 % of the degrees of freedom.
-    dof : ndarray of float64, shape (k,)
-        Effective degrees of freedom without the intercept: trace of the hat matrix minus one.
-
-    Examples
-    --------
-    >>> X = np.arange(5.0)[:, None]
-    >>> fit_linear(X, 3 * X + 1, "ols").predict(np.array([[10.0]])).round(6)
-    array([[31.]])
-    """
+    """A linear read-out of k targets from d features."""
 
     centre: np.ndarray
     coefficients: np.ndarray
@@ -159,17 +80,7 @@ class LinearFit:
     dof: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Predicted targets.
-
-        Parameters
-        ----------
-        features : ndarray, shape (n, d)
-            In the units of the training features.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, k)
-        """
+        """Predicted targets."""
         return (np.asarray(features, np.float64) - self.centre) @ self.coefficients + self.offsets
 
 
@@ -221,27 +132,7 @@ def fit_linear(features: np.ndarray, targets: np.ndarray, estimator: str) -> Lin
 
 
 def fit_all(features: np.ndarray, targets: np.ndarray, estimators: tuple[str, ...]) -> dict[str, LinearFit]:
-    """`fit_linear` for several estimators, with one decomposition for those on standardised features.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, d)
-        Training rows.
-    targets : ndarray, shape (n, k)
-        One target per column.
-    estimators : tuple of {"ols", "ridge", "pcr"}
-        Which to fit.
-
-    Returns
-    -------
-    dict of str to LinearFit
-
-    Examples
-    --------
-    >>> X = np.random.default_rng(0).normal(size=(20, 3))
-    >>> list(fit_all(X, X[:, :1], ("ols", "ridge")))
-    ['ols', 'ridge']
-    """
+    """`fit_linear` for several estimators, with one decomposition for those on standardised features."""
     spectra: dict[bool, Spectrum] = {}
     fits = {}
     for estimator in estimators:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from scalelib.errors import DataError, track
+from scalelib.errors import require, track
 from scalelib.linear import ESTIMATORS, fit_linear, one_thread
 from scalelib.regression import r2, refuse_constant_folds, train_test_splits
 from scalelib.validation import check_choice, check_count, check_labels, check_problem
@@ -92,8 +92,7 @@ def permutation_test(
     seed = check_count(random_state, name="random_state", operation=operation, minimum=0)
     arrays, y, labels = check_problem(acts, measures, groups=groups, operation=operation)
     stratum = check_labels(strata, len(y), name="strata", operation=operation)
-    if per_stratum and stratum is None:
-        raise DataError(f"{operation}: per_stratum needs strata.\nReceived: strata=None.")
+    require(stratum is not None or not per_stratum, operation, "per_stratum needs strata", "strata=None")
     targets = np.column_stack([y, _permuted(y, stratum, labels, permutations, seed, operation)])
 
     parts = [np.arange(len(y))]
@@ -154,12 +153,13 @@ def _permuted(
     cell = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
     cells = [np.flatnonzero(cell == code) for code in range(cell.max() + 1)]
     possible = sum(_log_arrangements(y[rows]) for rows in cells)
-    if possible < np.log(permutations + 1) - 1e-9:
-        raise DataError(
-            f"{operation}: at least {permutations + 1} different orders of the measures must be possible.\n"
-            f"Received: {np.exp(possible):.0f}, within {len(cells)} cells of the same stratum and group.\n"
-            "Where a measure belongs to the group as a whole, pass one row per group instead of groups=."
-        )
+    require(
+        possible >= np.log(permutations + 1) - 1e-9,
+        operation,
+        f"at least {permutations + 1} different orders of the measures must be possible",
+        f"{np.exp(possible):.0f}, within {len(cells)} cells of the same stratum and group",
+        "Where a measure belongs to the group as a whole, pass one row per group instead of groups=.",
+    )
     columns = np.empty((len(y), permutations))
     rng = np.random.default_rng([seed, 3])
     for column in range(permutations):

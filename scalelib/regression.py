@@ -1,4 +1,7 @@
-"""Repeated train/test splits: the same for every tap, condition and estimator of one call. R² and mean absolute error of fitted read-outs, as rows of one tidy table. Taps of different width made comparable: random projections, and how many directions a tap really uses. How well a linear regression reads a measure from each tap, on images it was not fitted to. Held-out R² as the training set grows: where least squares interpolates, and what ridge does there."""
+"""How well a linear regression reads a measure from each tap, on images that it was not fitted to.
+
+Splits, scores, learning curves, and projections that make taps of different width comparable. Knows arrays and tables only.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import DataError
+from scalelib.errors import require
 from scalelib.linear import ESTIMATORS, LinearFit, feature_scale, fit_all, one_thread
 from scalelib.validation import (
     check_activations,
@@ -34,56 +37,21 @@ def train_test_splits(
     random_state: int = 0,
     operation: str = "train_test_splits",
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit on and rows to score on, once per repeat.
+    """Sorted rows to fit on and to score on, once per repeat (section 3.5: ten repeats, 30 % held out, rounded up).
 
-    Parameters
-    ----------
-    n_images : int
-        Number of rows.
-    repeats : int, default=10
-        Number of splits. The first splits do not depend on how many there are.
-    test_size : float, default=0.3
-        Share of the images held out, in (0, 1), rounded up; with `groups`, the share of the groups.
-    groups : array_like, shape (n_images,), optional
-        Rows of one group (patient, slide, source image) never stand on both sides.
-    random_state : int, default=0
-        Seed, at least 0: the same call gives the same splits.
-    operation : str
-        Whose name an error carries.
-
-    Returns
-    -------
-    list of tuple of ndarray of int
-        Training and test rows, each sorted.
-
-    Raises
-    ------
-    DataError
-        If a fold would hold fewer than three training or two test images, or no group is left.
-
-    Notes
-    -----
-    Graziani et al. 2021, section 3.5: ten repetitions, 30 % held out.
-
-    Examples
-    --------
-    >>> [(train, test)] = train_test_splits(10, repeats=1)
-    >>> len(train), len(test)
-    (7, 3)
+    Rows of one group never stand on both sides; the first splits do not depend on how many there are.
     """
     repeats = check_count(repeats, name="repeats", operation=operation)
     seed = check_count(random_state, name="random_state", operation=operation, minimum=0)
-    if isinstance(test_size, bool) or not isinstance(test_size, int | float) or not 0 < test_size < 1:
-        raise DataError(f"{operation}: test_size must be a share between 0 and 1.\nReceived: {test_size!r}.")
+    share = isinstance(test_size, int | float) and 0 < test_size < 1
+    require(share, operation, "test_size must be a share between 0 and 1", repr(test_size))
     labels = check_labels(groups, n_images, name="groups", operation=operation)
     units = np.arange(n_images) if labels is None else labels
     n_units = int(units.max()) + 1
     n_held_out = math.ceil(test_size * n_units - 1e-9)
-    if labels is not None and n_held_out >= n_units:
-        raise DataError(
-            f"{operation}: groups must be enough to leave some on each side of a split.\n"
-            f"Received: {n_units} group(s), of which test_size={test_size} holds out {n_held_out}."
-        )
+    rule = "groups must be enough to leave some on each side of a split"
+    received = f"{n_units} group(s), of which test_size={test_size} holds out {n_held_out}"
+    require(labels is None or n_held_out < n_units, operation, rule, received)
     return [
         _split(units, n_units, n_held_out, np.random.default_rng([seed, repeat]), operation, repeat)
         for repeat in range(repeats)
@@ -95,12 +63,13 @@ def _split(
 ) -> tuple[np.ndarray, np.ndarray]:
     held_out = np.isin(units, rng.permutation(n_units)[:n_held_out])
     train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    if len(train) < MINIMUM_TRAIN or len(test) < MINIMUM_TEST:
-        raise DataError(
-            f"{operation}: a split needs at least {MINIMUM_TRAIN} training and {MINIMUM_TEST} test images.\n"
-            f"Received: {len(train)} and {len(test)} in repeat {repeat} (from {len(units)} images in "
-            f"{n_units} groups).\nUse more images, more even groups, or another test_size."
-        )
+    require(
+        len(train) >= MINIMUM_TRAIN and len(test) >= MINIMUM_TEST,
+        operation,
+        f"a split needs at least {MINIMUM_TRAIN} training and {MINIMUM_TEST} test images",
+        f"{len(train)} and {len(test)} in repeat {repeat} (from {len(units)} images in {n_units} groups)",
+        "Use more images, more even groups, or another test_size.",
+    )
     return train, test
 
 
@@ -111,24 +80,7 @@ COLUMNS = (
 
 
 def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Share of variance about the mean that predictions account for, per column.
-
-    Parameters
-    ----------
-    observed, predicted : ndarray of float64, shape (n, k)
-        Columns of `observed` must vary.
-
-    Returns
-    -------
-    ndarray of float64, shape (k,)
-        1 − RSS / TSS, at most 1, without lower bound; TSS about the mean of `observed`.
-
-    Examples
-    --------
-    >>> y = np.array([[1.0], [2.0], [3.0]])
-    >>> r2(y, y), r2(y, y * 0 + 2), r2(y, 4 - y)
-    (array([1.]), array([0.]), array([-3.]))
-    """
+    """Share of variance about the mean that predictions account for, per column."""
     residual = ((observed - predicted) ** 2).sum(axis=0)
     return 1 - residual / ((observed - observed.mean(axis=0)) ** 2).sum(axis=0)
 
@@ -136,32 +88,13 @@ def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def refuse_constant_folds(
     columns: np.ndarray, train: np.ndarray, test: np.ndarray, *, operation: str, where: str
 ) -> None:
-    """Refuse a split that leaves a target without variance on one side, where R² is undefined.
-
-    Parameters
-    ----------
-    columns : ndarray of float64, shape (n_images, k)
-        Targets.
-    train, test : ndarray of int
-        Rows.
-    operation : str
-        Whose name the error carries.
-    where : str
-        Which split it is.
-
-    Raises
-    ------
-    DataError
-        If a target is constant in a fold.
-    """
+    """Refuse a split that leaves a target without variance on one side, where R² is undefined."""
     for side, rows in (("training", train), ("held-out", test)):
         for column in columns[rows].T:
-            if is_constant(column):
-                raise DataError(
-                    f"{operation}: measures must vary within each fold, R² is undefined without variance.\n"
-                    f"Received: {len(rows)} {side} images of {where}, all with the measure {column[0]:g}.\n"
-                    "Use more images, measures with fewer ties, or another random_state."
-                )
+            rule = "measures must vary within each fold, R² is undefined without variance"
+            received = f"{len(rows)} {side} images of {where}, all with the measure {column[0]:g}"
+            advice = "Use more images, measures with fewer ties, or another random_state."
+            require(not is_constant(column), operation, rule, received, advice)
 
 
 def score_rows(
@@ -186,17 +119,7 @@ def score_rows(
 
 
 def tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Records as a table with the columns of `layerwise_r2`, in its order.
-
-    Parameters
-    ----------
-    records : list of dict
-        One per row.
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Records as a table with the columns of `layerwise_r2`, in its order."""
     return pd.DataFrame(records, columns=list(COLUMNS))
 
 
@@ -242,15 +165,15 @@ def random_projection(
     width = check_count(width, name="width", operation=operation)
     seed = check_count(random_state, name="random_state", operation=operation, minimum=0)
     check_choice(narrow, ("refuse", "keep"), name="way with narrow taps", operation=operation)
-    arrays = check_activations(acts, _rows(acts), operation=operation)
+    arrays = check_activations(acts, None, operation=operation)
     too_narrow = {tap: X.shape[1] for tap, X in arrays.items() if X.shape[1] < width}
-    if too_narrow and narrow == "refuse":
-        tap, channels = next(iter(too_narrow.items()))
-        raise DataError(
-            f"{operation}: a projection cannot widen a tap.\n"
-            f"Received: width {width}, and {channels} channels at {tap!r} ({len(too_narrow)} such taps).\n"
-            f"width={min(too_narrow.values())} suits all taps; narrow='keep' leaves narrow ones as they are."
-        )
+    require(
+        narrow == "keep" or not too_narrow,
+        operation,
+        "a projection cannot widen a tap",
+        f"width {width}, and {len(too_narrow)} narrower taps: {too_narrow}",
+        f"width={min(too_narrow.values(), default=width)} suits all taps; narrow='keep' leaves narrow ones as they are.",
+    )
     return {
         tap: X.astype(np.float64) if tap in too_narrow else _project(tap, X, width, seed)
         for tap, X in arrays.items()
@@ -286,7 +209,7 @@ def effective_rank(features: Any, *, kind: str = "entropy") -> float:
     """
     operation = "effective_rank"
     check_choice(kind, ("entropy", "participation"), name="kind", operation=operation)
-    X = check_activations({"features": features}, _rows({"features": features}), operation=operation)
+    X = check_activations({"features": features}, None, operation=operation)
     centred = X["features"].astype(np.float64)
     centred = centred - centred.mean(axis=0)
     singular = np.linalg.svd(centred, compute_uv=False)
@@ -297,11 +220,6 @@ def effective_rank(features: Any, *, kind: str = "entropy") -> float:
         share = share[share > 0]
         return float(np.exp(-(share * np.log(share)).sum()))
     return float((share**2).sum() ** 2 / (share**4).sum())
-
-
-def _rows(acts: Any) -> int:
-    first = next(iter(acts.values()), ()) if isinstance(acts, Mapping) else ()
-    return len(np.atleast_1d(np.asarray(first)))
 
 
 def _project(tap: str, X: np.ndarray, width: int, seed: int) -> np.ndarray:
@@ -406,64 +324,6 @@ def layerwise_r2(
     return tidy(records)
 
 
-def projected_r2(
-    acts: Mapping[str, Any],
-    measures: Any,
-    *,
-    width: int,
-    draws: int = 5,
-    narrow: str = "refuse",
-    random_state: int = 0,
-    **options: Any,
-) -> pd.DataFrame:
-    """`layerwise_r2` of random projections to one common width, for several draws of the projection.
-
-    Parameters
-    ----------
-    acts : mapping of str to array_like, shape (n_images, channels)
-        Pooled activations per tap, finite.
-    measures : array_like, shape (n_images,)
-        One concept measure per image.
-    width : int
-        Number of features after the projection.
-    draws : int, default=5
-        Number of projections.
-    narrow : {"refuse", "keep"}, default="refuse"
-        As in `random_projection`.
-    random_state : int, default=0
-        Seed of splits, the same for every draw, and of the projections.
-    **options
-        Further options of `layerwise_r2`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of `layerwise_r2`, ``channels`` being those after the projection, with ``width``
-        and ``draw``.
-
-    Raises
-    ------
-    DataError
-        As `random_projection` and `layerwise_r2`.
-
-    Examples
-    --------
-    >>> X = np.random.default_rng(0).normal(size=(40, 64))
-    >>> table = projected_r2({"wide": X}, X[:, 0], width=4, draws=2, repeats=3)
-    >>> len(table), table.width.unique().tolist(), table.draw.unique().tolist()
-    (12, [4], [0, 1])
-    """
-    draws = check_count(draws, name="draws", operation="projected_r2")
-    parts = []
-    for draw in range(draws):
-        projected = random_projection(
-            acts, width, random_state=random_state + 1_000_003 * draw, narrow=narrow
-        )
-        part = layerwise_r2(projected, measures, random_state=random_state, **options)
-        parts.append(part.assign(width=width, draw=draw))
-    return pd.concat(parts, ignore_index=True)
-
-
 def _targets(y: np.ndarray, conditions: tuple[str, ...], random_state: int, repeat: int) -> np.ndarray:
     order = np.random.default_rng([random_state, repeat, 1]).permutation(len(y))
     columns = {"true": y, "shuffled": y[order]}
@@ -544,11 +404,9 @@ def learning_curve(
         operation=operation,
     )
     fewest = min(len(train) for train, _ in splits)
-    if not sizes or max(sizes) > fewest:
-        raise DataError(
-            f"{operation}: training sizes must be given and fit into every split.\n"
-            f"Received: {sizes}; the smallest training fold has {fewest} images."
-        )
+    rule = "training sizes must be given and fit into every split"
+    received = f"{sizes}; the smallest training fold has {fewest} images"
+    require(sizes and max(sizes) <= fewest, operation, rule, received)
     records: list[dict[str, Any]] = []
     columns = y[:, None]
     for repeat, (train, test) in enumerate(splits):

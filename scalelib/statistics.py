@@ -1,4 +1,7 @@
-"""Units, mixtures and corrected intervals of scores over repeats that share most of their images. What can be said of held-out R² over repeats that share most of their images. Paired comparisons whose unit is the test slide: exact sign flips, exact intervals, Holm's correction."""
+"""What can be said of scores over repeats that share most of their images, and of differences between test slides.
+
+Corrected intervals and paired tests, exact sign flips, Holm's correction, Wilson's interval. Knows tables only.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from scalelib.errors import DataError, ResultsError, did_you_mean
+from scalelib.errors import ResultsError, did_you_mean, require
+from scalelib.validation import check_choice
 
 UNITS = ("repeat", "weights_seed")
 SCORES = frozenset(
@@ -22,200 +26,74 @@ SCORES = frozenset(
 NEVER_MIXED = ("tap", "estimator", "condition", "measure", "network", "weights", "width")
 
 
-def corrected_variance(values: np.ndarray, test_share: float) -> float:
-    """Variance of the mean of resampled values, corrected for the images that repeats share.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (n_repeats,)
-        One value per repeat, at least two.
-    test_share : float
-        n_test / n_train; 0 for values that are independent of each other.
-
-    Returns
-    -------
-    float
-        (1/J + n_test/n_train) s², with s² the sample variance and J repeats.
-
-    Notes
-    -----
-    Nadeau and Bengio 2003, "Inference for the generalization error", section 4.1 (corrected
-    resampled t). Without the second term the interval is several times too narrow.
-
-    Examples
-    --------
-    >>> float(corrected_variance(np.array([0.0, 1.0, 2.0, 3.0, 4.0]), 0.3))
-    1.25
-    """
-    return (1 / len(values) + test_share) * np.var(values, ddof=1)
-
-
 def interval(units: np.ndarray, share: float, level: float) -> tuple[float, float, float]:
-    """Half width of the t interval, standard error and standard deviation; NaN for a single unit.
+    """Half width of the t interval, standard error and standard deviation of the mean over units; NaN for a single one.
 
-    Parameters
-    ----------
-    units : ndarray of float64, shape (n_units,)
-        One value per unit.
-    share : float
-        As for `corrected_variance`.
-    level : float
-        Probability that the interval is to cover.
-
-    Returns
-    -------
-    tuple of float
-
-    Examples
-    --------
-    >>> half, error, sd = interval(np.array([0.0, 2.0]), 0.5, 0.5)  # t of one degree of freedom: 1.0
-    >>> round(half, 3), round(error, 3), round(sd, 3)
-    (1.414, 1.414, 1.414)
+    `share` is n_test / n_train, 0 for independent units: the variance of the mean is (1/J + n_test/n_train) s², with J
+    repeats (Nadeau and Bengio 2003, section 4.1). Without the second term the interval is several times too narrow.
     """
     if len(units) < 2:
         return np.nan, np.nan, np.nan
-    error = float(np.sqrt(corrected_variance(units, share)))
+    error = float(np.sqrt((1 / len(units) + share) * np.var(units, ddof=1)))
     return float(stats.t.ppf((1 + level) / 2, len(units) - 1)) * error, error, float(units.std(ddof=1))
 
 
-def groups_of(table: pd.DataFrame, by: Sequence[str]) -> Iterable[tuple[Any, pd.DataFrame]]:
-    """Key and rows per combination of columns, in order of appearance; all rows where there are none.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows.
-    by : sequence of str
-        Columns.
-
-    Returns
-    -------
-    iterable of tuple of key and pandas.DataFrame
-    """
+def _groups_of(table: pd.DataFrame, by: Sequence[str]) -> Iterable[tuple[Any, pd.DataFrame]]:
+    """Key and rows per combination of columns, in order of appearance; all rows where there are none."""
     return table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
 
 
-def labels_of(table: pd.DataFrame) -> list[str]:
-    """The columns that say what a row is, not how it scored.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `layerwise_r2`, perhaps with further labels.
-
-    Returns
-    -------
-    list of str
-    """
+def _labels_of(table: pd.DataFrame) -> list[str]:
+    """The columns that say what a row is, not how it scored."""
     return [column for column in table if column not in SCORES and not column.endswith("_of_b")]
 
 
-def check_table(
+def _check_table(
     table: pd.DataFrame, needed: Sequence[str], value: str, unit: str, level: float, operation: str
 ) -> None:
-    """Refuse a table that lacks a column or a value, an unknown unit, and a level outside (0, 1).
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `layerwise_r2`.
-    needed : sequence of str
-        Columns that there must be.
-    value : str
-        The column whose every value is needed.
-    unit : str
-        One of `UNITS`.
-    level : float
-        Probability that an interval is to cover.
-    operation : str
-        Whose name the error carries.
-
-    Raises
-    ------
-    DataError
-        If a rule is broken.
-    """
-    if unit not in UNITS:
-        hint = did_you_mean(str(unit), UNITS)
-        raise DataError(
-            f"{operation}: unknown unit.\nReceived: {unit!r}.\n{hint} There are {', '.join(UNITS)}.".strip()
-        )
+    """Refuse a table that lacks a column or a value, an unknown unit, and a level outside (0, 1)."""
+    check_choice((unit,), UNITS, name="unit", operation=operation)
+    there = ", ".join(map(str, table))
     for column in needed:
-        if column not in table:
-            raise DataError(
-                f"{operation}: the table needs a column {column!r}.\nReceived: {', '.join(map(str, table))}.\n"
-                f"{did_you_mean(column, map(str, table))}".rstrip()
-            )
-    if table.empty or table[value].isna().any():
-        raise DataError(
-            f"{operation}: every row needs a value of {value!r}, and there must be rows.\n"
-            f"Received: {len(table)} rows, {int(table[value].isna().sum())} without a value."
-        )
-    if not 0 < level < 1:
-        raise DataError(f"{operation}: level must lie between 0 and 1.\nReceived: {level!r}.")
+        rule = f"the table needs a column {column!r}"
+        require(column in table, operation, rule, there, did_you_mean(column, map(str, table)))
+    missing = int(table[value].isna().sum())
+    rule = f"every row needs a value of {value!r}, and there must be rows"
+    require(len(table) and not missing, operation, rule, f"{len(table)} rows, {missing} without a value")
+    require(0 < level < 1, operation, "level must lie between 0 and 1", repr(level))
 
 
-def units_of(
+def _units_of(
     group: pd.DataFrame, by: Sequence[str], value: str, unit: str, operation: str
 ) -> tuple[np.ndarray, float]:
-    """One value per unit, and the share that corrects their variance.
-
-    Parameters
-    ----------
-    group : pandas.DataFrame
-        Rows that are summarised together.
-    by : sequence of str
-        The columns that made the group.
-    value : str
-        The column that is averaged within each unit.
-    unit : {"repeat", "weights_seed"}
-        What was sampled.
-    operation : str
-        Whose name the error carries.
-
-    Returns
-    -------
-    tuple of ndarray of float64, shape (n_units,), and float
-        Values, and n_test / n_train (0 where units are independent).
-
-    Raises
-    ------
-    DataError
-        If the group mixes what must not be mixed, or is not balanced.
-    """
+    """One value per unit, and the share that corrects their variance (0 where units are independent)."""
     _refuse_mixture(group, by, unit, operation)
     per_unit = group.groupby(unit, sort=True, dropna=False)[value].agg(["mean", "size"])
-    if per_unit["size"].nunique() > 1:
-        raise DataError(
-            f"{operation}: each {unit} must have as many rows as the others of its group.\n"
-            f"Received: from {per_unit['size'].min()} to {per_unit['size'].max()}.\n"
-            "A part of the table is missing, or by= leaves out a column."
-        )
+    rows = per_unit["size"]
+    rule = f"each {unit} must have as many rows as the others of its group"
+    advice = "A part of the table is missing, or by= leaves out a column."
+    require(rows.nunique() <= 1, operation, rule, f"from {rows.min()} to {rows.max()}", advice)
     share = float((group.n_test / group.n_train).mean()) if unit == "repeat" else 0.0
     return per_unit["mean"].to_numpy(), share
 
 
 def _refuse_mixture(group: pd.DataFrame, by: Sequence[str], unit: str, operation: str) -> None:
-    never = [column for column in NEVER_MIXED if column not in by]
-    if unit == "repeat" and "weights_seed" not in by:
-        never.append("weights_seed")  # several networks are no repeats of one
-    for column in never:
-        if column in group and group[column].nunique(dropna=False) > 1:
-            what = ", ".join(map(repr, list(group[column].unique())[:4]))
-            advice = f"Add {column!r} to by=, or select one of them first."
-            if column == "weights_seed":
-                advice += " For random weights unit='weights_seed' takes the seed as what was sampled."
-            raise DataError(
-                f"{operation}: one group must not mix different values of {column!r}.\n"
-                f"Received: {what}.\n{advice}"
-            )
-    twice = group.duplicated(labels_of(group))
-    if twice.any():
-        raise DataError(
-            f"{operation}: one group must not hold several rows with the same labels.\n"
-            f"Received: {int(twice.sum())} such rows, the first of repeat {group[twice].repeat.iloc[0]}.\n"
-            "Perhaps by= leaves out a column, such as 'n_train' of a learning curve, or a table was added twice."
-        )
+    seeds = ("weights_seed",) if unit == "repeat" else ()  # several networks are no repeats of one
+    for column in (*NEVER_MIXED, *seeds):
+        if column in by or column not in group:
+            continue
+        values = list(group[column].unique())
+        advice = f"Add {column!r} to by=, or select one of them first."
+        if column == "weights_seed":
+            advice += " For random weights unit='weights_seed' takes the seed as what was sampled."
+        rule = f"one group must not mix different values of {column!r}"
+        require(len(values) <= 1, operation, rule, ", ".join(map(repr, values[:4])), advice)
+    twice = int(group.duplicated(_labels_of(group)).sum())
+    rule = "one group must not hold several rows with the same labels"
+    advice = (
+        "Perhaps by= leaves out a column, such as 'n_train' of a learning curve, or a table was added twice."
+    )
+    require(not twice, operation, rule, f"{twice} such rows", advice)
 
 
 def summarize(
@@ -260,7 +138,7 @@ def summarize(
 
     Notes
     -----
-    Nadeau and Bengio 2003 for the interval (see `scalelib.statistics.corrected_variance`).
+    Nadeau and Bengio 2003 for the interval: variance (1/J + n_test/n_train) s² of a mean over J repeats.
     ``exp_r2_over_e`` is the ordinate of the workshop version's figure (Graziani et al. 2020),
     ``paper_label`` how its peaks are labelled: at least the mean R², equal to it only where R²
     does not vary.
@@ -275,10 +153,10 @@ def summarize(
     """
     operation = "summarize"
     by = [by] if isinstance(by, str) else list(by)
-    check_table(table, [*by, "repeat", unit, value, "n_train", "n_test"], value, unit, level, operation)
+    _check_table(table, [*by, "repeat", unit, value, "n_train", "n_test"], value, unit, level, operation)
     records = []
-    for key, group in groups_of(table, by):
-        units, share = units_of(group, by, value, unit, operation)
+    for key, group in _groups_of(table, by):
+        units, share = _units_of(group, by, value, unit, operation)
         records.append({**dict(zip(by, key, strict=True)), **_summary(group[value], units, share, level)})
     summary = pd.DataFrame(records)
     return summary if value.startswith("r2") else summary.drop(columns=["exp_r2_over_e", "paper_label"])
@@ -337,24 +215,17 @@ def compare_taps(
     """
     operation = "compare_taps"
     by = [by] if isinstance(by, str) else list(by)
-    check_table(
+    _check_table(
         table, ["tap", *by, "repeat", unit, value, "n_train", "n_test"], value, unit, level, operation
     )
-    known = list(dict.fromkeys(table.tap))
-    for tap in (a, b):
-        if tap not in known:
-            raise DataError(
-                f"{operation}: no tap {tap!r} in the table.\nReceived: taps {', '.join(map(str, known))}.\n"
-                f"{did_you_mean(str(tap), map(str, known))}".rstrip()
-            )
-    if a == b or "tap" in by:
-        raise DataError(f"{operation}: two different taps are compared.\nReceived: {a!r}, {b!r}, by={by}.")
+    check_choice((a, b), list(dict.fromkeys(table.tap)), name="tap", operation=operation)
+    require("tap" not in by, operation, "two taps are compared within a group", f"by={by}")
     records = []
     both = table[table.tap.isin([a, b])]
-    for key, group in groups_of(both, by):
+    for key, group in _groups_of(both, by):
         pairs = _pair(group, a, b, operation)
         differences = pairs.assign(**{value: pairs[value] - pairs[f"{value}_of_b"]})
-        units, share = units_of(differences, by, value, unit, operation)
+        units, share = _units_of(differences, by, value, unit, operation)
         records.append({**dict(zip(by, key, strict=True)), "a": a, "b": b, **_paired(units, share, level)})
     return pd.DataFrame(records)
 
@@ -364,16 +235,16 @@ def _pair(group: pd.DataFrame, a: str, b: str, operation: str) -> pd.DataFrame:
     first, second = (group[group.tap == tap] for tap in (a, b))
     labels = [
         column
-        for column in labels_of(group)
+        for column in _labels_of(group)
         if column == "repeat" or max(first[column].nunique(), second[column].nunique()) > 1
     ]
     pairs = first.merge(second, on=labels, suffixes=("", "_of_b"))
-    if not len(first) == len(second) == len(pairs) or (pairs.n_test != pairs.n_test_of_b).any():
-        raise DataError(
-            f"{operation}: each row of one tap needs exactly one of the other, from the same split.\n"
-            f"Received: {len(first)} rows of {a!r} and {len(second)} of {b!r}, {len(pairs)} pairs by "
-            f"{', '.join(labels)}."
-        )
+    require(
+        len(first) == len(second) == len(pairs) and (pairs.n_test == pairs.n_test_of_b).all(),
+        operation,
+        "each row of one tap needs exactly one of the other, from the same split",
+        f"{len(first)} rows of {a!r} and {len(second)} of {b!r}, {len(pairs)} pairs by {', '.join(labels)}",
+    )
     return pairs[list(group.columns) + [f"{column}_of_b" for column in group if f"{column}_of_b" in pairs]]
 
 
@@ -417,34 +288,7 @@ DRAWN = 2**17 - 1
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
-    """Exact two-sided p-value that paired differences are symmetric about zero.
-
-    Parameters
-    ----------
-    differences : array-like of float, shape (n,)
-        One per slide, n ≥ 2, finite.
-
-    Returns
-    -------
-    float
-        Share of the 2ⁿ sign patterns whose mean is at least as far from zero as the observed one; with more than
-        20 slides, of the observed pattern and 131,071 drawn ones.
-
-    Raises
-    ------
-    ResultsError
-        If there are fewer than two differences, or one is not finite.
-
-    Notes
-    -----
-    Fisher 1935, randomisation test for paired samples. With n slides p is at least 2 / 2ⁿ: six slides
-    are the fewest that can give p < 0.05.
-
-    Examples
-    --------
-    >>> sign_flip_test([1.0, 2.0, 3.0])
-    0.25
-    """
+    """Exact two-sided p-value that paired differences are symmetric about zero."""
     values = _checked(differences, "sign_flip_test")
     means = _patterns(len(values)) @ values
     observed = abs(values.sum())
@@ -452,29 +296,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
 
 
 def subset_interval(differences: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval for the centre of symmetric differences, which inverts the sign-flip test.
-
-    Parameters
-    ----------
-    differences : array-like of float, shape (n,)
-        One per slide, n ≥ 2, finite.
-    level : float, default=0.95
-        At least so much is covered; infinite where n is too small for it (fewer than six for 0.95).
-
-    Returns
-    -------
-    tuple of float
-
-    Notes
-    -----
-    Hartigan 1969: the means of the 2ⁿ − 1 non-empty subsets cut the line into 2ⁿ intervals of equal
-    probability. With more than 20 slides the subsets are drawn.
-
-    Examples
-    --------
-    >>> subset_interval(np.arange(1.0, 7.0))
-    (1.0, 6.0)
-    """
+    """Exact interval for the centre of symmetric differences, which inverts the sign-flip test."""
     values = _checked(differences, "subset_interval")
     chosen = _patterns(len(values)) > 0
     chosen = chosen[chosen.any(axis=1)]
@@ -490,41 +312,7 @@ def compare_rows(
     values: Sequence[str] = ("mae_px", "kappa"),
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare rows of Table 2 over test slides, with seeds averaged within each slide.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From :func:`~studies.transfer_scores.score_predictions`.
-    pairs : iterable of (str, str)
-        Rows to compare: first minus second.
-    values : sequence of str, default=("mae_px", "kappa")
-    level : float, default=0.95
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per network, target, score and pair: ``n_slides``, ``seeds`` (of either row),
-        ``difference`` (mean over slides), ``low``, ``high``, ``slides_above_zero``, ``p`` (exact sign
-        flip) and ``p_holm``, corrected over all rows of the table.
-
-    Raises
-    ------
-    ResultsError
-        If a network lacks one of the rows, or the rows were scored on different slides.
-
-    Notes
-    -----
-    Kappa of a single slide may be undefined (one class named throughout); such slides are left out of
-    that comparison, and `n_slides` says how many remain.
-
-    Examples
-    --------
-    >>> scores = pd.DataFrame({"network": "n", "target": "area", "seed": 1, "slide": list("abcabc"),
-    ...                        "row": ["pruned"] * 3 + ["pretrained"] * 3, "mae_px": [1, 2, 3, 2, 4, 6]})
-    >>> compare_rows(scores, pairs=[("pruned", "pretrained")], values=["mae_px"]).p.item()
-    0.25
-    """
+    """Compare rows of Table 2 over test slides, with seeds averaged within each slide."""
     by_slide = scores[scores["slide"] != "all"]
     records = []
     for (network, target), part in by_slide.groupby(["network", "target"], sort=False):
@@ -533,17 +321,11 @@ def compare_rows(
                 continue
             mean = part.pivot_table(index="slide", columns="row", values=value, aggfunc="mean")
             for first, second in pairs:
-                if not {first, second} <= set(part["row"]):
-                    raise ResultsError(
-                        f"compare_rows: {network} needs the rows {first!r} and {second!r}.\n"
-                        f"Received: {sorted(set(part['row']))}."
-                    )
                 slides = [set(part.loc[part["row"] == row, "slide"]) for row in (first, second)]
-                if slides[0] != slides[1]:
-                    raise ResultsError(
-                        f"compare_rows: rows of {network} are scored on the same slides.\n"
-                        f"Received: {len(slides[0])} and {len(slides[1])}, of which {len(slides[0] & slides[1])} common."
-                    )
+                rule = f"{network} needs the rows {first!r} and {second!r}, scored on the same slides"
+                received = f"{len(slides[0])} and {len(slides[1])} slides, {len(slides[0] & slides[1])} of them common"
+                same = slides[0] and slides[0] == slides[1]
+                require(same, "compare_rows", rule, received, error=ResultsError)
                 difference = (mean[first] - mean[second]).dropna().to_numpy()
                 low, high = subset_interval(difference, level=level)
                 records.append(
@@ -570,11 +352,9 @@ def compare_rows(
 
 def _checked(differences: ArrayLike, operation: str) -> np.ndarray:
     values = np.asarray(differences, np.float64)
-    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise ResultsError(
-            f"{operation}: at least two finite differences, one per slide.\n"
-            f"Received: shape {values.shape}, finite={bool(np.isfinite(values).all())}."
-        )
+    good = values.ndim == 1 and len(values) >= 2 and np.isfinite(values).all()
+    rule = "at least two finite differences, one per slide"
+    require(good, operation, rule, f"shape {values.shape}", error=ResultsError)
     return values
 
 
@@ -587,22 +367,7 @@ def _patterns(n: int) -> np.ndarray:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values corrected for their number, step down (Holm 1979).
-
-    Parameters
-    ----------
-    p : ndarray, shape (tests,)
-
-    Returns
-    -------
-    ndarray, shape (tests,)
-        At most 1, in the order of `p`.
-
-    Examples
-    --------
-    >>> holm(np.array([0.04, 0.01, 0.03])).round(2).tolist()
-    [0.06, 0.03, 0.06]
-    """
+    """p-values corrected for their number, step down (Holm 1979)."""
     order = np.argsort(p)
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     corrected = np.empty(len(p))

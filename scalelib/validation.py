@@ -1,6 +1,6 @@
-"""What activations, measures and groups must be before anything is fitted to them.
+"""What activations, measures, groups and options must be before anything is fitted to them: the door of the public API.
 
-Knows arrays only. Every refusal names the rule, what was received and what would work.
+Knows arrays only. Checked once, at public entries.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scalelib.errors import DataError, did_you_mean
+from scalelib.errors import DataError, did_you_mean, require
 
 MINIMUM_IMAGES = 5
 
@@ -18,307 +18,99 @@ MINIMUM_IMAGES = 5
 def check_problem(
     acts: Mapping[str, Any], measures: Any, *, groups: Any = None, operation: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
-    """Activations, measures and groups as arrays that belong together, or a refusal.
-
-    Parameters
-    ----------
-    acts : mapping of str to array_like, shape (n_images, channels)
-        Pooled activations per tap.
-    measures : array_like, shape (n_images,)
-        One concept measure per image.
-    groups : array_like, shape (n_images,), optional
-        The patient, slide or source image that each row belongs to.
-    operation : str
-        Whose name the error carries.
-
-    Returns
-    -------
-    tuple of dict of str to ndarray, ndarray of float64, ndarray or None
-        Activations in their own dtype, measures, groups.
-
-    Raises
-    ------
-    DataError
-        If lengths differ, there are fewer than five images, the measures are constant, or
-        anything is NaN or infinite.
-
-    Examples
-    --------
-    >>> acts, y, groups = check_problem({"tap": np.eye(5)}, range(5), operation="example")
-    >>> y.dtype, acts["tap"].shape
-    (dtype('float64'), (5, 5))
-    """
+    """Activations in their own dtype, measures as float64 and groups as codes, which belong together, or a refusal."""
     y = check_measures(measures, operation=operation)
-    return (
-        check_activations(acts, len(y), operation=operation),
-        y,
-        check_labels(groups, len(y), name="groups", operation=operation),
-    )
+    acts = check_activations(acts, len(y), operation=operation)
+    return acts, y, check_labels(groups, len(y), name="groups", operation=operation)
 
 
 def check_measures(measures: Any, *, operation: str) -> np.ndarray:
-    """Measures as a float64 vector of at least five finite values that are not all the same.
-
-    Parameters
-    ----------
-    measures : array_like, shape (n_images,)
-        One concept measure per image.
-    operation : str
-        Whose name the error carries.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_images,)
-
-    Raises
-    ------
-    DataError
-        If a rule is broken.
-
-    Examples
-    --------
-    >>> check_measures([1, 2, 3, 4, 5], operation="example")
-    array([1., 2., 3., 4., 5.])
-    """
-    y = _numbers(measures, f"{operation}: measures must be real numbers").astype(np.float64)
-    if y.ndim != 1:
-        raise DataError(
-            f"{operation}: measures must be one number per image, a vector.\n"
-            f"Received: shape {y.shape}.\nPass one column at a time."
-        )
-    if len(y) < MINIMUM_IMAGES:
-        raise DataError(
-            f"{operation}: at least {MINIMUM_IMAGES} images are needed for a held-out R².\n"
-            f"Received: {len(y)} measures."
-        )
-    if not np.isfinite(y).all():
-        bad = np.flatnonzero(~np.isfinite(y))
-        raise DataError(
-            f"{operation}: measures must be finite.\n"
-            f"Received: {y[bad[0]]} in row {bad[0]} ({len(bad)} such rows of {len(y)}).\n"
-            "Leave those images out, of the activations as well."
-        )
-    if is_constant(y):
-        raise DataError(
-            f"{operation}: measures must vary, R² is undefined without variance.\n"
-            f"Received: {len(y)} measures, all {y[0]:g}."
-        )
+    """Measures as a float64 vector of at least five finite values that are not all the same."""
+    y = _numbers(measures, operation, "measures must be real numbers").astype(np.float64)
+    rule = "measures must be one number per image, a vector"
+    require(y.ndim == 1, operation, rule, f"shape {y.shape}", "Pass one column at a time.")
+    rule = f"at least {MINIMUM_IMAGES} images are needed for a held-out R²"
+    require(len(y) >= MINIMUM_IMAGES, operation, rule, f"{len(y)} measures")
+    bad = np.flatnonzero(~np.isfinite(y))
+    if len(bad):
+        received = f"{y[bad[0]]} in row {bad[0]} ({len(bad)} such rows of {len(y)})"
+        advice = "Leave those images out, of the activations as well."
+        require(False, operation, "measures must be finite", received, advice)
+    rule = "measures must vary, R² is undefined without variance"
+    require(not is_constant(y), operation, rule, f"{len(y)} measures, all {y[0]:g}")
     return y
 
 
-def check_activations(acts: Any, n_images: int, *, operation: str) -> dict[str, np.ndarray]:
-    """Activations as finite two-dimensional arrays with one row per image.
-
-    Parameters
-    ----------
-    acts : mapping of str to array_like, shape (n_images, channels)
-        Pooled activations per tap.
-    n_images : int
-        How many rows there must be.
-    operation : str
-        Whose name the error carries.
-
-    Returns
-    -------
-    dict of str to ndarray
-        In the order received, each in its own floating dtype.
-
-    Raises
-    ------
-    DataError
-        If a rule is broken; tap and row are named.
-
-    Examples
-    --------
-    >>> check_activations({"tap": [[1.0], [2.0]]}, 2, operation="example")["tap"].shape
-    (2, 1)
-    """
-    if not isinstance(acts, Mapping):
-        raise DataError(
-            f"{operation}: activations must be a mapping from tap name to array.\n"
-            f"Received: {type(acts).__name__}.\nFor a single array pass {{'tap': array}}."
-        )
-    if not acts:
-        raise DataError(f"{operation}: at least one tap is needed.\nReceived: no activations.")
-    return {str(tap): _check_tap(tap, acts[tap], n_images, operation) for tap in acts}
+def check_activations(acts: Any, n_images: int | None, *, operation: str) -> dict[str, np.ndarray]:
+    """Activations as finite two-dimensional arrays of `n_images` rows (None: as many as each other), in their own dtype."""
+    rule = "activations must be a mapping from tap name to array"
+    kind = type(acts).__name__
+    require(isinstance(acts, Mapping), operation, rule, kind, "For a single array pass {'tap': array}.")
+    require(acts, operation, "at least one tap is needed", "no activations")
+    arrays = {}
+    for tap, values in acts.items():
+        X = _numbers(values, operation, f"activations of tap {tap!r} must be real numbers")
+        rule = f"activations of tap {tap!r} must have shape (n_images, channels)"
+        advice = "Pool feature maps first, as extract(pooling='avg') does."
+        require(X.ndim == 2 and X.shape[1], operation, rule, f"shape {X.shape}", advice)
+        n_images = len(X) if n_images is None else n_images
+        received = f"{len(X)} rows of activations and {n_images} measures"
+        require(len(X) == n_images, operation, f"tap {tap!r} needs one row per measure", received)
+        bad = ~np.isfinite(X)
+        if bad.any():
+            rows = np.flatnonzero(bad.any(axis=1))
+            channel = np.flatnonzero(bad[rows[0]])[0]
+            where = f"in tap {tap!r}, row {rows[0]}, channel {channel} ({len(rows)} such rows of {n_images})"
+            require(False, operation, "activations must be finite", f"{X[rows[0], channel]} {where}")
+        arrays[str(tap)] = X
+    return arrays
 
 
 def check_labels(labels: Any, n_images: int, *, name: str, operation: str) -> np.ndarray | None:
-    """One label per image (group, class) as an array, or None.
-
-    Parameters
-    ----------
-    labels : array_like, shape (n_images,), optional
-        Labels of any one type; missing values are refused.
-    n_images : int
-        How many there must be.
-    name : str
-        What they are called in the error.
-    operation : str
-        Whose name the error carries.
-
-    Returns
-    -------
-    ndarray or None
-        Integer codes, equal where labels are equal.
-
-    Raises
-    ------
-    DataError
-        If the length differs or a label is missing.
-
-    Examples
-    --------
-    >>> check_labels(["b", "a", "b"], 3, name="groups", operation="example")
-    array([1, 0, 1])
-    """
+    """One label per image (group, class) as integer codes, equal where labels are equal; None stays None."""
     if labels is None:
         return None
     array = np.asarray(labels)
-    if array.ndim != 1 or len(array) != n_images:
-        raise DataError(
-            f"{operation}: {name} must hold one label per image.\n"
-            f"Received: shape {array.shape} for {n_images} images."
-        )
+    fits = array.ndim == 1 and len(array) == n_images
+    received = f"shape {array.shape} for {n_images} images"
+    require(fits, operation, f"{name} must hold one label per image", received)
     missing = [i for i, label in enumerate(array.tolist()) if label is None or label != label]
-    if missing:
-        raise DataError(
-            f"{operation}: {name} must not have missing labels.\n"
-            f"Received: none in row {missing[0]} ({len(missing)} such rows)."
-        )
+    received = f"none in row {missing[0] if missing else 0} ({len(missing)} such rows)"
+    require(not missing, operation, f"{name} must not have missing labels", received)
     return np.unique(array.astype(str) if array.dtype == object else array, return_inverse=True)[1]
 
 
 def check_choice(value: Any, known: Iterable[str], *, name: str, operation: str) -> tuple[str, ...]:
-    """One name or several, each of them known and none twice.
-
-    Parameters
-    ----------
-    value : str or sequence of str
-        What was asked for.
-    known : iterable of str
-        What there is.
-    name : str
-        What such a thing is called in the error.
-    operation : str
-        Whose name the error carries.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    DataError
-        If a name is unknown (with near matches), given twice, or none is given.
-
-    Examples
-    --------
-    >>> check_choice("ols", ["ols", "ridge"], name="estimator", operation="example")
-    ('ols',)
-    """
+    """One name or several, each of them known and none twice."""
     known = tuple(known)
     names = (value,) if isinstance(value, str) else tuple(value)
     for wanted in names:
-        if wanted not in known:
-            hint = did_you_mean(str(wanted), known)
-            raise DataError(
-                f"{operation}: unknown {name} {wanted!r}.\nReceived: {value!r}.\n"
-                f"{hint + ' ' if hint else ''}There are {', '.join(map(repr, known))}."
-            )
-    if not names or len(set(names)) < len(names):
-        raise DataError(f"{operation}: each {name} once, and at least one.\nReceived: {value!r}.")
+        there = f"There are {', '.join(map(repr, known))}."
+        advice = f"{did_you_mean(str(wanted), known)} {there}".strip()
+        require(wanted in known, operation, f"unknown {name} {wanted!r}", repr(value), advice)
+    once = bool(names) and len(set(names)) == len(names)
+    require(once, operation, f"each {name} once, and at least one", repr(value))
     return names
 
 
 def check_count(value: Any, *, name: str, operation: str, minimum: int = 1) -> int:
-    """A whole number of at least `minimum`.
-
-    Parameters
-    ----------
-    value : int
-        The number received.
-    name : str
-        What it is called in the error.
-    operation : str
-        Whose name the error carries.
-    minimum : int, default=1
-        The least that makes sense.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    DataError
-        If it is no whole number, or smaller.
-
-    Examples
-    --------
-    >>> check_count(np.int64(10), name="repeats", operation="example")
-    10
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise DataError(
-            f"{operation}: {name} must be a whole number of at least {minimum}.\nReceived: {value!r}."
-        )
+    """A whole number of at least `minimum`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    rule = f"{name} must be a whole number of at least {minimum}"
+    require(whole and value >= minimum, operation, rule, repr(value))
     return int(value)
 
 
 def is_constant(values: np.ndarray) -> bool:
-    """Whether values are all the same, up to the rounding of float64.
-
-    Parameters
-    ----------
-    values : ndarray of float64
-        At least one value.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> is_constant(np.array([0.1 + 0.2, 0.3])), is_constant(np.array([0.0, 1e-300]))
-    (True, False)
-    """
+    """Whether values are all the same, up to the rounding of float64."""
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
-def _check_tap(tap: str, values: Any, n_images: int, operation: str) -> np.ndarray:
-    X = _numbers(values, f"{operation}: activations of tap {tap!r} must be real numbers")
-    if X.ndim != 2 or X.shape[1] == 0:
-        raise DataError(
-            f"{operation}: activations of tap {tap!r} must have shape (n_images, channels).\n"
-            f"Received: shape {X.shape}.\nPool feature maps first, as extract(pooling='avg') does."
-        )
-    if len(X) != n_images:
-        raise DataError(
-            f"{operation}: tap {tap!r} needs one row per measure.\n"
-            f"Received: {len(X)} rows of activations and {n_images} measures."
-        )
-    if not np.isfinite(X).all():
-        rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
-        column = np.flatnonzero(~np.isfinite(X[rows[0]]))[0]
-        raise DataError(
-            f"{operation}: activations must be finite.\n"
-            f"Received: {X[rows[0], column]} in tap {tap!r}, row {rows[0]}, channel {column} "
-            f"({len(rows)} such rows of {n_images})."
-        )
-    return X
-
-
-def _numbers(values: Any, rule: str) -> np.ndarray:
+def _numbers(values: Any, operation: str, rule: str) -> np.ndarray:
     try:
-        array = np.asarray(values)
-    except ValueError as error:  # ragged rows
-        raise DataError(f"{rule}.\nReceived: {error}.") from error
-    if array.dtype == object:
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{rule}.\nReceived: {error}.") from error
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{rule}.\nReceived: dtype {array.dtype}.")
+        array = np.asarray(values)  # ragged rows are a ValueError
+        array = array.astype(np.float64) if array.dtype == object else array
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{operation}: {rule}.\nReceived: {error}.") from error
+    require(array.dtype.kind in "fiub", operation, rule, f"dtype {array.dtype}")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
