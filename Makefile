@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PROFILE ?= control
 CORES ?= 1
+# Processes for the tests: one a core; a file of tests stays together, so that its networks are built once.
+TESTS := -n auto --dist loadfile
 VENV ?= .venv
 # CONSTRAINTS=/dev/null takes the newest versions instead.
 CONSTRAINTS ?= constraints.txt
@@ -59,14 +61,14 @@ lint: $(SETUP)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not exhaustive"
+	$(BIN)/python -m pytest $(TESTS) -m "not exhaustive"
 	$(MAKE) notebooks-test
 
 test-fast: lint
-	$(BIN)/python -m pytest -m "not slow and not exhaustive"
+	$(BIN)/python -m pytest $(TESTS) -m "not slow and not exhaustive"
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 	$(MAKE) notebooks-test
 
 notebooks-test: $(SETUP)
