@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import brentq
 from scipy.special import j1
 
 from scalelib.errors import DataError
-from studies.s03_noise import correlation_length, noise_field, render_noise
+from studies.readings import padding_probe
+from studies.s03_noise import correlation_length, noise_field, noise_r2, render_noise, summarize_noise
 
 
 @pytest.mark.parametrize("length", [1.0, 1.5, 3.0, 6.0, 12.0])
@@ -135,3 +137,33 @@ def test_only_blob_noise_states_a_correlation_length():
 def test_wrong_parameters_are_refused_by_name(call, words):
     with pytest.raises(DataError, match=words):
         call()
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_same_padding_leaks_canvas_size_and_valid_padding_does_not(activation):
+    """Through the notebook's own functions; the linear case is the closed form: a stationary mean."""
+    noise = render_noise(160, canvas_sizes=(24, 32, 40, 48), correlation_lengths=(1.0, 1.5))
+    tables = []
+    for padding in ("same", "valid"):
+        net = padding_probe(padding=padding, activation=activation)
+        table = noise_r2(net, noise, measures=["canvas_size"], estimator="ridge", conditions="true")
+        tables.append(summarize_noise(table.assign(network=padding, weights="probe", weights_seed=-1)))
+    r2 = pd.concat(tables).set_index(["network", "region", "tap"])["mean"]
+    assert r2["same", "whole map", "conv3"] > 0.7
+    assert r2["same", "border-free", "conv3"] < 0.1
+    assert r2["valid", "whole map", "conv3"] < 0.1
+
+
+def test_random_filters_read_the_correlation_length_of_noise():
+    noise = render_noise(120, canvas_sizes=(48, 64), correlation_lengths=(1.0, 4.0))
+    net = padding_probe(padding="valid", depth=1, activation="relu")
+    table = noise_r2(net, noise, measures=["correlation_length"], estimator="ridge", repeats=5)
+    means = table[table.region == "whole map"].groupby("condition").r2_test.mean()
+    assert means["true"] > 0.8
+    assert means["shuffled"] < 0.1
+
+
+def test_measure_that_a_kind_of_noise_does_not_have_is_left_out():
+    noise = render_noise(30, kind="white", canvas_sizes=(16, 24))
+    table = noise_r2(padding_probe(padding="same", depth=1), noise, repeats=2, estimator="ridge")
+    assert set(table.measure) == {"canvas_size"}

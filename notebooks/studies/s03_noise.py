@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scalelib.datasets import Dataset
-from scalelib.errors import DataError, NetworkError, did_you_mean
+from scalelib.errors import DataError, did_you_mean
 from scalelib.networks import Network
 from scalelib.plotting import COLOURS, WIDTH, legend_below, tap_axis
 from scalelib.regression import layerwise_r2
@@ -413,8 +412,8 @@ def _read_regions(
     """One forward pass for all regions."""
     networks = {WHOLE: net} if WHOLE in regions else {}
     if INNER in regions:
-        with suppress(NetworkError):  # where no tap is that early the whole map stands alone
-            networks[INNER] = border_free(net, int(noise.table.canvas_size.min()))
+        inner = border_free(net, int(noise.table.canvas_size.min()))
+        networks |= {INNER: inner} if inner.taps else {}  # else no tap is that early
     taps = {f"{region}/{tap}": layer for region, one in networks.items() for tap, layer in one.taps.items()}
     steps = networks[INNER].steps if INNER in networks else net.steps
     acts = read_by_size(replace(net, taps=taps, steps=steps), noise.images)
