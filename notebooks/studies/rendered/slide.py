@@ -1,7 +1,7 @@
 """Rendered whole-slide images: nuclei of exactly known area in an Aperio-style pyramid.
 
-They are written with tifffile and meant to be read through OpenSlide only. Knows stains and ellipses,
-nothing of patches or networks.
+They are written with tifffile and meant to be read through OpenSlide only. Knows stains and ellipses, nothing of patches'
+labels or networks.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 from scipy import ndimage
 
 from scalelib.datasets import Dataset
-from scalelib.errors import DataError
+from scalelib.results import write_atomic
 from scalelib.slides.patches import SlideSource, slide_patches
 
 HEMATOXYLIN = np.array([0.650, 0.704, 0.286])
@@ -34,36 +35,21 @@ TILE = 256
 
 @dataclass(frozen=True)
 class RenderedSlide:
-    """Files of a rendered slide and its nuclei.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The pyramid, ``.svs``; its outlines lie beside it, ``.geojson``.
-    centers : ndarray of shape (n_nuclei, 2)
-        Level-0 pixels (x, y).
-    axes : ndarray of shape (n_nuclei, 2)
-        Semi-axes of the ellipses in level-0 pixels.
-    angles : ndarray of shape (n_nuclei,)
-        Of the first axis, in radians.
-    mpp : float
-        Micrometres per level-0 pixel.
-    """
+    """A rendered slide: its pyramid (``.svs``), and its ellipses in level-0 pixels and radians."""
 
     path: Path
-    centers: np.ndarray
-    axes: np.ndarray
-    angles: np.ndarray
-    mpp: float
+    centers: np.ndarray  # (n_nuclei, 2)
+    axes: np.ndarray  # (n_nuclei, 2): semi-axes
+    angles: np.ndarray  # (n_nuclei,): of the first axis
 
     @property
     def areas(self) -> np.ndarray:
-        """Exact areas in square level-0 pixels, π times both semi-axes."""
+        """Exact areas in square level-0 pixels."""
         return math.pi * self.axes.prod(axis=1)
 
     @property
     def outlines_path(self) -> Path:
-        """The GeoJSON file of the outlines."""
+        """The outlines as GeoJSON, beside the pyramid."""
         return self.path.with_suffix(".geojson")
 
 
@@ -77,56 +63,18 @@ def render_slide(
 ) -> RenderedSlide:
     """Render a stained slide and write it as a tiled, losslessly packed pyramid with its outlines beside it.
 
-    Parameters
-    ----------
-    path : path-like
-        Where to write, with the suffix ``.svs``.
-    size : int, default=2048
-        Width and height of level 0, at least 256 pixels; a level a quarter as wide follows while it
-        is at least 256.
-    power : float, default=40
-        Stated as ``AppMag``, with ``MPP`` = 10 / power.
-    nucleus_scale : float, default=1
-        Factor on the mean nucleus area of 30 µm², in [0.5, 1.5]: organs differ.
-    random_state : int, default=0
-        Seed of everything, the stains too.
-
-    Returns
-    -------
-    RenderedSlide
-
-    Raises
-    ------
-    DataError
-        If suffix, size or scale is out of range, or tifffile is not installed.
-
-    Notes
-    -----
-    Colour by Beer and Lambert: 255 · exp(−Σ concentration · stain vector); each slide has vectors and
-    concentrations of its own. Part of the slide is glass.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     slide = render_slide(Path(folder) / "one.svs", size=256)
-    ...     slide.path.exists(), slide.outlines_path.exists()
-    (True, True)
+    `power` is stated as ``AppMag``, with ``MPP`` = 10 / power; `nucleus_scale`, in [0.5, 1.5], is a factor on the mean
+    nucleus area. Colour by Beer and Lambert: 255 · exp(−Σ concentration · stain vector), with vectors and concentrations
+    of the slide's own. Part of the slide is glass.
     """
-    path = Path(path)
-    if path.suffix != ".svs" or size < TILE or not 0.5 <= nucleus_scale <= 1.5 or not power > 0:
-        raise DataError(
-            "render_slide: a path that ends in .svs, size ≥ 256, nucleus_scale in [0.5, 1.5], power > 0.\n"
-            f"Received: {path.name}, size={size}, nucleus_scale={nucleus_scale}, power={power}."
-        )
     rng = np.random.default_rng(random_state)
     mpp = 10.0 / power
     tissue = _smooth_noise(rng, size, size // 4) > -0.9
-    centers, axes, angles = _place_nuclei(rng, tissue, mpp, nucleus_scale)
-    pixels = _stain(rng, tissue, _nuclei_density(rng, size, centers, axes, angles))
-    _write_pyramid(path, pixels, power=power, mpp=mpp)
-    slide = RenderedSlide(path, centers, axes, angles, mpp)
-    _write_outlines(slide)
+    slide = RenderedSlide(Path(path), *_place_nuclei(rng, tissue, mpp, nucleus_scale))
+    pixels = _stain(rng, tissue, _nuclei_density(rng, size, slide))
+    stated = f"AppMag = {power:g}|MPP = {mpp:g}"
+    write_atomic(slide.path, lambda file: _write_pyramid(file, pixels, stated))
+    write_atomic(slide.outlines_path, lambda file: file.write(_outlines(slide).encode()))
     return slide
 
 
@@ -134,9 +82,8 @@ def _smooth_noise(rng: np.random.Generator, size: int, wavelength: float) -> np.
     """Noise of mean 0 and deviation 1 without structure below a wavelength, drawn coarse and enlarged."""
     coarse = max(4, round(4 * size / wavelength))
     field = ndimage.gaussian_filter(rng.standard_normal((coarse, coarse)), 1.0, mode="wrap")
-    field = np.asarray(
-        Image.fromarray(field.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
-    )
+    picture = Image.fromarray(field.astype(np.float32))
+    field = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
     return (field - field.mean()) / field.std()
 
 
@@ -158,13 +105,12 @@ def _place_nuclei(
     return centers[kept], axes[kept], angles[kept]
 
 
-def _nuclei_density(
-    rng: np.random.Generator, size: int, centers: np.ndarray, axes: np.ndarray, angles: np.ndarray
-) -> np.ndarray:
+def _nuclei_density(rng: np.random.Generator, size: int, slide: RenderedSlide) -> np.ndarray:
     """Coverage of each pixel by a nucleus, in [0, 1], times that nucleus' own strength of stain."""
     density = np.zeros((size, size), np.float32)
-    strengths = rng.uniform(0.7, 1.3, len(centers))
-    for (x, y), (a, b), angle, strength in zip(centers, axes, angles, strengths, strict=True):
+    strengths = rng.uniform(0.7, 1.3, len(slide.centers))
+    nuclei = zip(slide.centers, slide.axes, slide.angles, strengths, strict=True)
+    for (x, y), (a, b), angle, strength in nuclei:
         left, top = int(max(x - a - 2, 0)), int(max(y - a - 2, 0))
         right, bottom = int(min(x + a + 3, size)), int(min(y + a + 3, size))
         dx = np.arange(left, right) + 0.5 - x
@@ -182,35 +128,24 @@ def _stain(rng: np.random.Generator, tissue: np.ndarray, nuclei: np.ndarray) -> 
     vectors = [v + rng.normal(0, 0.03, 3) for v in (HEMATOXYLIN, EOSIN)]
     vectors = [np.clip(v, 0.02, None) / np.linalg.norm(v) for v in vectors]
     strength = rng.uniform(0.8, 1.25, 2)
-    texture = sum(
-        _smooth_noise(rng, size, wave) * weight for wave, weight in ((256, 0.5), (64, 0.35), (16, 0.2))
-    )
+    waves = ((256, 0.5), (64, 0.35), (16, 0.2))
+    texture = sum(_smooth_noise(rng, size, wave) * weight for wave, weight in waves)
     grain = _smooth_noise(rng, size, 6.0)
-    eosin = np.where(
-        tissue, np.clip(0.35 + 0.12 * texture, 0.05, None) * (1 - 0.4 * np.minimum(nuclei, 1)), 0.0
-    )
+    pink = np.clip(0.35 + 0.12 * texture, 0.05, None) * (1 - 0.4 * np.minimum(nuclei, 1))
+    eosin = np.where(tissue, pink, 0.0)
     blue = np.where(tissue, 0.06, 0.0) + 0.75 * nuclei * (1 + 0.2 * grain)
     density = strength[0] * blue[..., None] * vectors[0] + strength[1] * eosin[..., None] * vectors[1]
     light = 244.0 * np.exp(-density) + rng.normal(0, 1.5, (size, size, 1))
     return np.clip(np.rint(light), 0, 255).astype(np.uint8)
 
 
-def _write_pyramid(path: Path, pixels: np.ndarray, *, power: float, mpp: float) -> None:
-    try:
-        import tifffile
-    except ImportError as error:
-        raise DataError(
-            "render_slide: writing slides needs tifffile.\nReceived: no package 'tifffile'.\n"
-            "pip install 'scalelib[slides]'."
-        ) from error
+def _write_pyramid(target: Any, pixels: np.ndarray, scale: str) -> None:
     levels = [pixels]
     while min(levels[-1].shape[:2]) >= 4 * TILE:
         levels.append(np.asarray(Image.fromarray(levels[-1]).reduce(4)))
-    unfinished = path.with_name(path.name + ".unfinished")
-    with tifffile.TiffWriter(unfinished) as file:
+    with tifffile.TiffWriter(target) as file:
         for level in levels:
-            height, width = level.shape[:2]
-            stated = f"{width}x{height} ({TILE}x{TILE}) Deflate/RGB"
+            size = f"{level.shape[1]}x{level.shape[0]} ({TILE}x{TILE}) Deflate/RGB"
             file.write(
                 level,
                 tile=(TILE, TILE),
@@ -218,32 +153,23 @@ def _write_pyramid(path: Path, pixels: np.ndarray, *, power: float, mpp: float) 
                 compression="zlib",
                 compressionargs={"level": 1},
                 subfiletype=int(level is not pixels),
-                description=f"Aperio Image Library v12.0\n{stated}|AppMag = {power:g}|MPP = {mpp:g}",
+                description=f"Aperio Image Library v12.0\n{size}|{scale}",
                 metadata=None,
             )
-    unfinished.replace(path)
 
 
-def _write_outlines(slide: RenderedSlide, vertices: int = 48) -> None:
-    """Polygons of 48 vertices, widened so that each has exactly the area of its ellipse."""
+def _outlines(slide: RenderedSlide, vertices: int = 48) -> str:
+    """GeoJSON of polygons of 48 vertices, widened so that each has exactly the area of its ellipse."""
     turns = np.arange(vertices) * 2 * math.pi / vertices
     widened = math.sqrt(2 * math.pi / (vertices * math.sin(2 * math.pi / vertices)))
     u, v = widened * slide.axes[:, :1] * np.cos(turns), widened * slide.axes[:, 1:] * np.sin(turns)
     cos, sin = np.cos(slide.angles)[:, None], np.sin(slide.angles)[:, None]
     x, y = slide.centers[:, :1] + u * cos - v * sin, slide.centers[:, 1:] + u * sin + v * cos
     rings = np.round(np.stack([x, y], axis=-1), 4)
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]},
-            "properties": {"objectType": "annotation"},
-        }
-        for ring in rings
-    ]
-    text = json.dumps({"type": "FeatureCollection", "features": features})
-    unfinished = slide.outlines_path.with_name(slide.outlines_path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(slide.outlines_path)
+    kind = {"objectType": "annotation"}
+    polygons = [{"type": "Polygon", "coordinates": [[*ring, ring[0]]]} for ring in rings.tolist()]
+    features = [{"type": "Feature", "geometry": polygon, "properties": kind} for polygon in polygons]
+    return json.dumps({"type": "FeatureCollection", "features": features})
 
 
 def load_rendered(
@@ -256,54 +182,20 @@ def load_rendered(
     random_state: int = 0,
     **options: Any,
 ) -> Dataset:
-    """Patches of rendered slides, written to a folder and read back through OpenSlide.
+    """Patches of rendered slides, written to a folder (those there already are rendered anew) and read through OpenSlide.
 
-    Parameters
-    ----------
-    folder : path-like
-        Where the slides are written; those that are there already are rendered anew.
-    n_slides : tuple of int, default=(6, 2, 4)
-        Slides to train, validate and test.
-    slide_size : int, default=2048
-        Side of a slide in level-0 pixels.
-    nucleus_spread : float, default=0.1
-        Standard deviation between slides of the logarithm of the mean nucleus area.
-    size : int, default=64
-        Side of a patch in pixels.
-    random_state : int, default=0
-    **options
-        Further options of :func:`~scalelib.slides.patches.slide_patches`.
-
-    Returns
-    -------
-    Dataset
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     patches = load_rendered(folder, n_slides=(1, 1, 1), slide_size=512, magnifications=[10, 40])
-    >>> sorted(patches.table.magnification.unique().tolist())
-    [10.0, 40.0]
+    `n_slides` to train, validate and test; `nucleus_spread` is the standard deviation between slides of the logarithm of
+    the mean nucleus area; further options are those of :func:`scalelib.slides.patches.slide_patches`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     splits = [s for s, n in zip(("train", "validation", "test"), n_slides, strict=True) for _ in range(n)]
-    scales = np.clip(
-        np.exp(np.random.default_rng(random_state).normal(0, nucleus_spread, len(splits))), 0.5, 1.5
-    )
+    spread = np.random.default_rng(random_state).normal(0, nucleus_spread, len(splits))
     sources = []
-    for number, (split, scale) in enumerate(zip(splits, scales, strict=True)):
-        slide = render_slide(
-            folder / f"rendered-{number:02d}.svs", size=slide_size, nucleus_scale=float(scale),
-            random_state=random_state * 1000 + number,
-        )  # fmt: skip
-        sources.append(SlideSource(slide.path.stem, slide.path, slide.outlines_path, slide.path.stem, split))
-    return slide_patches(
-        sources,
-        name="rendered slides",
-        size=size,
-        random_state=random_state,
-        source="slides rendered by scalelib (MIT licence)",
-        **options,
-    )
+    for number, (split, scale) in enumerate(zip(splits, np.clip(np.exp(spread), 0.5, 1.5), strict=True)):
+        seed = random_state * 1000 + number
+        path = folder / f"rendered-{number:02d}.svs"
+        slide = render_slide(path, size=slide_size, nucleus_scale=float(scale), random_state=seed)
+        sources.append(SlideSource(path.stem, path, slide.outlines_path, path.stem, split))
+    options |= {"source": "slides rendered by scalelib (MIT licence)", "random_state": random_state}
+    return slide_patches(sources, name="rendered slides", size=size, **options)
