@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,7 +17,6 @@ from matplotlib.figure import Figure
 # Okabe & Ito (2008), without yellow, which is too faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-CONDITION_COLOURS = {"imagenet": "#0072B2", "random": "#E69F00", "shuffled": "#777777", "paper": "#000000"}
 WIDTH = 7.2
 """Width of a full-width figure in inches."""
 
@@ -29,32 +29,9 @@ CONDITION_STYLE = {
 
 
 def use_style() -> None:
-    """Set Matplotlib's defaults for the notebooks."""
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "savefig.dpi": 150,
-            "savefig.bbox": "tight",
-            "figure.constrained_layout.use": True,
-            "figure.facecolor": "white",
-            "font.size": 9.5,
-            "axes.titlesize": 10,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "#e4e4e4",
-            "grid.linewidth": 0.6,
-            "legend.frameon": False,
-            "lines.linewidth": 1.6,
-            "lines.markersize": 4.5,
-            "image.interpolation": "nearest",
-            "axes.prop_cycle": cycler(color=COLOURS),
-            "svg.hashsalt": "scalelib",
-        }
-    )
+    """Set Matplotlib's defaults for the notebooks, from ``assets/figures.mplstyle``."""
+    plt.style.use(Path(__file__).parent / "assets" / "figures.mplstyle")
+    mpl.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
 
 
 def colour_of(names: Iterable[str]) -> dict[str, str]:
