@@ -1,18 +1,20 @@
-"""Facts about the code, the packages and the machine, for a provenance card. No paths, no names of people. Results on disk: tidy CSVs and the card that says where they come from."""
+"""Results on disk: tidy tables, and the card that says what they were made from, by which code, on which machine. Knows tables; knows no network, and of a machine neither paths nor names."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import html
 import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,31 +23,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment
 
-from scalelib.errors import ResultsError
+from scalelib.errors import ResultsError, require
 
 PACKAGES = (
     "scalelib", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "numpy", "scipy", "pandas",
     "scikit-learn", "pillow", "h5py", "matplotlib", "openslide-python", "papermill",
 )  # fmt: skip
 CODE = ("scalelib", "scalebook", "notebooks/studies", "profiles", "paper", "workflow", "constraints.txt")
+CARD = "card.json"
+FORMAT = 1
+LARGE = 1_500_000
+"""A table with more bytes than this is compressed, whatever its name says."""
 
 
 def describe_code() -> dict[str, Any]:
-    """Commit of the working tree, and whether code differs from it.
-
-    Returns
-    -------
-    dict
-        ``commit`` (str, or None outside version control) and ``dirty`` (bool): whether a file that
-        can change a number (library, profiles, paper, workflow, pins) differs from the commit. A
-        notebook's code cells have a digest of their own in the card.
-
-    Examples
-    --------
-    >>> sorted(describe_code())
-    ['commit', 'dirty']
-    """
+    """Commit of the working tree (None outside version control), and whether code that makes numbers differs from it."""
     here = Path(__file__).parent.parent
     commit = _git(here, "rev-parse", "HEAD")
     if commit is None or not (here / "constraints.txt").is_file():
@@ -63,78 +57,40 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, backend and hardware of this process.
-
-    Returns
-    -------
-    dict
-        ``python``, ``platform``, ``packages``, ``backend``, ``cpu``, ``cores``, ``memory_gib``, ``gpus``.
-
-    Examples
-    --------
-    >>> describe_environment()["python"] == platform.python_version()
-    True
-    """
+    """Versions, backend and hardware of this process."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    keras = sys.modules.get("keras")  # a process that never loaded it used no GPU, and loading it takes time
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "backend": _backend(),
+        "packages": versions,
+        "backend": keras.backend.backend() if keras else "not loaded",
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": _memory_gib(),
-        "gpus": _gpus(),
+        "gpus": [str(device) for device in keras.distribution.list_devices("gpu")] if keras else [],
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _backend() -> str:
-    keras = sys.modules.get("keras")
-    return keras.backend.backend() if keras else "not loaded"
-
-
-def _gpus() -> list[str]:
-    # A process that never loaded Keras used no GPU; loading it here would only cost time.
-    keras = sys.modules.get("keras")
-    return [str(device) for device in keras.distribution.list_devices("gpu")] if keras else []
-
-
 def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float | None:
-    try:
+    with suppress(ValueError, OSError, AttributeError):  # no POSIX
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-CARD = "card.json"
-FORMAT = 1
-LARGE = 1_500_000
-"""A table with more bytes than this is compressed, whatever its name says."""
+    return None
 
 
 def digest_bytes(parts: Iterable[bytes]) -> str:
-    """SHA-256 over byte strings, each preceded by its length.
-
-    Examples
-    --------
-    >>> digest_bytes([b"ab", b"c"]) == digest_bytes([b"a", b"bc"])
-    False
-    """
+    """SHA-256 over byte strings, each preceded by its length."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(len(part).to_bytes(8, "little"))
@@ -149,24 +105,12 @@ def digest_file(path: str | os.PathLike[str]) -> str:
 
 
 def digest_notebook(path: str | os.PathLike[str]) -> str:
-    """SHA-256 over the sources of a notebook's code cells, without the parameters.
-
-    Parameters
-    ----------
-    path : path-like
-        An ``.ipynb`` file. Cells tagged ``parameters`` or ``injected-parameters`` do not count:
-        they differ between profiles and stand in the card.
-
-    Returns
-    -------
-    str
-        The digest; outputs and prose do not change it.
-    """
+    """SHA-256 over a notebook's code cells without its parameters; outputs and prose do not change it."""
     return digest_bytes(source.encode() for source in code_cells(path))
 
 
 def code_cells(path: str | os.PathLike[str]) -> list[str]:
-    """Sources of a notebook's code cells, without its parameters."""
+    """Sources of a notebook's code cells, without its parameters: they differ between profiles."""
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     left_out = {"parameters", "injected-parameters"}
     return [
@@ -176,26 +120,16 @@ def code_cells(path: str | os.PathLike[str]) -> list[str]:
     ]
 
 
-def write_atomic(path: str | os.PathLike[str], write: Callable[[io.BufferedIOBase], object]) -> None:
-    """Write a file so that it is either whole or not there.
-
-    Parameters
-    ----------
-    path : path-like
-        Where the file is to be; its folder must exist.
-    write : callable
-        Gets a binary stream and writes everything to it.
-
-    Raises
-    ------
-    ResultsError
-        If the file cannot be written (no permission, no space); what stood there before is untouched.
-    """
+def write_atomic(
+    path: str | os.PathLike[str], content: bytes | Callable[[io.BufferedIOBase], object]
+) -> None:
+    """Write bytes, or let a function write, in a folder made if need be: a whole file, or none and the old one stays."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as stream:
-            write(stream)
+            stream.write(content) if isinstance(content, bytes) else content(stream)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
@@ -205,61 +139,37 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[io.BufferedIOBas
             "Free some space or choose a folder that you may write to; what stood there is unchanged."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    write_atomic(path, lambda stream: stream.write(content))
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, packed where the name ends in ``.gz``, atomically."""
+    compression: Any = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
+    write_atomic(path, lambda stream: table.to_csv(stream, index=False, compression=compression))
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a result was made from, and by what. Shows itself as a small table in a notebook."""
+    """What a result was made from, and by what. Shows itself as a small table in a notebook.
+
+    Parameters
+    ----------
+    data : mapping
+        The content of ``card.json``.
+    """
 
     data: Mapping[str, Any]
 
     def _repr_html_(self) -> str:
-        shown = {
-            "Notebook": f"{self.data['name']} (profile {self.data['profile']})",
-            "Date": self.data["date"],
-            "Commit": _commit(self.data["code"]),
-            "Wall time": f"{self.data['wall_time_s']:.0f} s",
-            "Hardware": _hardware(self.data["environment"]),
-            "Backend": self.data["environment"]["backend"],
-            "Data": "; ".join(map(_dataset, self.data["datasets"])) or "none",
-            "Networks": "; ".join(map(_network, self.data["networks"])) or "none",
-            "Files": ", ".join(
-                f"{name} ({about['rows']} rows)" for name, about in self.data["tables"].items()
-            ),
-        }
-        rows = "".join(
-            f'<tr><th scope="row">{key}</th><td>{html.escape(value)}</td></tr>'
-            for key, value in shown.items()
+        template = Path(__file__).parent / "assets" / "card.html.jinja"
+        page = Environment(autoescape=True, trim_blocks=True).from_string(
+            template.read_text(encoding="utf-8")
         )
-        return f'<table class="provenance-card"><caption>Provenance</caption><tbody>{rows}</tbody></table>'
+        return page.render(self.data)
 
     def __repr__(self) -> str:
         return f"Card({self.data['name']}, {self.data['profile']}, {self.data['date']})"
-
-
-def _commit(code: Mapping[str, Any]) -> str:
-    if code["commit"] is None:
-        return "not under version control"
-    return code["commit"][:12] + (" with local changes" if code["dirty"] else "")
-
-
-def _hardware(environment: Mapping[str, Any]) -> str:
-    gpus = ", ".join(environment["gpus"]) or "no GPU"
-    return f"{environment['cpu']}, {environment['cores']} cores, {gpus}"
-
-
-def _dataset(entry: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{name} {count}" for name, count in entry["counts"].items())
-    return f"{entry['name']}: {entry['images']} images ({counts}), sha256 {entry['digest'][:12]}"
-
-
-def _network(entry: Mapping[str, Any]) -> str:
-    return f"{entry['name']} ({entry['weights']}, sha256 {entry['weights_digest'][:12]})"
 
 
 @dataclass
@@ -326,47 +236,40 @@ class Run:
         ResultsError
             If something cannot be written. Earlier results in the folder then stay as they are.
         """
-        folder = self.path
+        packed = {name: _pack(name, table) for name, table in tables.items()}
+        files = dict(packed.values())
+        about = {
+            file: {"rows": len(tables[name]), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, (file, content) in packed.items()
+        }
+        data = self._card(datasets, networks) | {"tables": about}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+            text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=_plain)
+        except (TypeError, ValueError) as error:
             raise ResultsError(
-                f"write: cannot create the results folder.\nReceived: {error.strerror} ({folder}).\n"
-                "Choose a folder that you may write to."
+                f"write: the card must be plain JSON.\nReceived: {error} in the parameters of {self.name}.\n"
+                "Pass numbers, strings, booleans, lists and dictionaries."
             ) from error
-        contents = {name: _file(name, table) for name, table in tables.items()}
-        files = dict(contents.values())
-        staged = {name: folder / f"{name}.new" for name in files}
+        card, staged = self.path / CARD, self.path / ".new"
         try:
             for name, content in files.items():
-                _write_bytes(staged[name], content)
-            rows = {file: len(tables[name]) for name, (file, _) in contents.items()}
-            card = self._card(rows, files, datasets, networks)
-            earlier = folder / CARD
-            stale = _tables_of(earlier) - set(files)
-            earlier.unlink(missing_ok=True)
-            for name, path in staged.items():
-                path.replace(folder / name)
+                write_atomic(staged / name, content)
+            stale = _tables_of(card) - set(files)
+            card.unlink(missing_ok=True)
+            for name in files:
+                (staged / name).replace(self.path / name)
         finally:
-            for path in staged.values():
-                path.unlink(missing_ok=True)
+            shutil.rmtree(staged, ignore_errors=True)
         for name in stale:
-            (folder / name).unlink(missing_ok=True)
-        _write_bytes(
-            earlier, json.dumps(card.data, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
-        )
-        return card
+            (self.path / name).unlink(missing_ok=True)
+        write_atomic(card, text.encode() + b"\n")
+        return Card(json.loads(text))
 
-    def _card(
-        self,
-        rows: Mapping[str, int],
-        files: Mapping[str, bytes],
-        datasets: Iterable[Any],
-        networks: Iterable[Any],
-    ) -> Card:
+    def _card(self, datasets: Iterable[Any], networks: Iterable[Any]) -> dict[str, Any]:
         notebook = Path(f"{self.name}.ipynb")
-        unique = {(net.name, net.weights, net.weights_seed, net.weights_digest): net for net in networks}
-        data = {
+        keys = ("name", "weights", "weights_seed", "weights_digest")
+        unique = dict.fromkeys(tuple(getattr(net, key) for key in keys) for net in networks)
+        return {
             "format": FORMAT,
             "name": self.name,
             "profile": self.profile,
@@ -380,29 +283,15 @@ class Run:
                 {
                     "name": dataset.name,
                     "images": len(dataset.table),
-                    "counts": {str(k): int(v) for k, v in _class_counts(dataset.table).items()},
-                    "excluded": {str(k): int(v) for k, v in dataset.excluded.items()},
+                    "counts": Counter(map(str, sorted(dataset.table.get("object_class", [])))),
+                    "excluded": dict(dataset.excluded),
                     "digest": dataset.digest,
                     "source": dataset.source,
                 }
                 for dataset in datasets
             ],
-            "networks": [
-                {"name": name, "weights": weights, "weights_seed": seed, "weights_digest": digest}
-                for name, weights, seed, digest in unique
-            ],
-            "tables": {
-                name: {"rows": rows[name], "sha256": hashlib.sha256(content).hexdigest()}
-                for name, content in files.items()
-            },
+            "networks": [dict(zip(keys, network, strict=True)) for network in unique],
         }
-        try:
-            return Card(json.loads(json.dumps(data, allow_nan=False, default=_plain)))
-        except (TypeError, ValueError) as error:
-            raise ResultsError(
-                f"write: the card must be plain JSON.\nReceived: {error} in the parameters of {self.name}.\n"
-                "Pass numbers, strings, booleans, lists and dictionaries."
-            ) from error
 
 
 def _plain(value: Any) -> Any:
@@ -411,13 +300,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__}")
 
 
-def _class_counts(table: pd.DataFrame) -> Mapping[Any, int]:
-    if "object_class" not in table:
-        return {}
-    return table["object_class"].value_counts().sort_index().to_dict()
-
-
-def _file(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
+def _pack(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
     """A table's file name and bytes."""
     # Six significant digits: more than any number in the book carries, and half the size.
     content = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
@@ -428,43 +311,44 @@ def _file(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
 
 
 def _tables_of(card: Path) -> set[str]:
-    try:
+    with suppress(OSError, ValueError, KeyError):
         return set(json.loads(card.read_text(encoding="utf-8"))["tables"])
-    except (OSError, ValueError, KeyError):
-        return set()
+    return set()
 
 
 @dataclass(frozen=True)
 class Results:
-    """A folder of results whose files match its card."""
+    """A folder of results whose files match its card.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    card : Card
+    """
 
     folder: Path
     card: Card
 
     def table(self, name: str) -> pd.DataFrame:
-        """One table, by its name with or without ending."""
-        return _read_csv(self.folder / self.file(name))
+        """One table, by its name with or without ending.
+
+        Words stay words: only empty cells are missing, and the condition ``true`` is no boolean.
+        """
+        words = pd.read_csv(self.folder / self.file(name), dtype=str, keep_default_na=False, na_values=[""])
+        return words.apply(_typed)
 
     def file(self, name: str) -> str:
         """The file of a table, by its name with or without ending."""
         known = self.card.data["tables"]
-        for candidate in (name, f"{name}.csv", f"{name}.csv.gz", f"{name}.gz"):
-            if candidate in known:
-                return candidate
-        raise ResultsError(
-            f"Results: no table {name!r} in {self.folder.name}.\n"
-            f"Received: {name!r}; the card lists {', '.join(known)}."
-        )
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Words stay words: only empty cells are missing, and the condition ``true`` is no boolean."""
-    words = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    return words.apply(_typed)
+        found = [file for file in (name, f"{name}.csv", f"{name}.csv.gz", f"{name}.gz") if file in known]
+        rule = f"no table {name!r} in {self.folder.name}"
+        received = f"{name!r}; the card lists {', '.join(known)}"
+        require(found, "Results", rule, received, error=ResultsError)
+        return found[0]
 
 
 def _typed(column: pd.Series) -> pd.Series:
-    if set(column.dropna()) <= {"True", "False"} and column.notna().all():
+    if set(column) <= {"True", "False"}:
         return column == "True"
     try:
         return pd.to_numeric(column)
@@ -489,42 +373,23 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     ResultsError
         If there is no card, a file is missing, or a file's digest is not the card's.
     """
-    folder = Path(folder)
+    path, again = Path(folder) / CARD, "Run the notebook again"
+    rule = f"a folder without {CARD} is not a result"
+    advice = "Run the notebook that writes it, for instance with 'make reproduce'"
+    require(path.is_file(), "read_results", rule, path.parent, advice, error=ResultsError)
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ResultsError(
-            f"read_results: a folder without {CARD} is not a result.\nReceived: {folder}.\n"
-            "Run the notebook that writes it, for instance with 'make reproduce'."
-        ) from error
+        card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ResultsError(
-            f"read_results: {CARD} is no valid JSON.\nReceived: {error} in {folder}.\nRun the notebook again."
+            f"read_results: {CARD} is no valid JSON.\nReceived: {error} in {path.parent}.\n{again}."
         ) from error
-    if card.get("format") != FORMAT:
-        raise ResultsError(
-            f"read_results: cards have format {FORMAT}.\nReceived: {card.get('format')!r} in {folder}.\n"
-            "Run the notebook again with this version of scalelib."
-        )
+    good, received = card.get("format") == FORMAT, f"{card.get('format')!r} in {path.parent}"
+    require(good, "read_results", f"cards have format {FORMAT}", received, again, error=ResultsError)
     for name, about in card["tables"].items():
-        path = folder / name
-        received = digest_file(path) if path.is_file() else "no such file"
-        if received != about["sha256"]:
-            raise ResultsError(
-                f"read_results: {folder.name}/{name} is not the file that the run wrote.\n"
-                f"Received: sha256 {received[:16]}; its card says {about['sha256'][:16]}.\n"
-                "Restore the file from version control or run the notebook again."
-            )
-    return Results(folder, Card(card))
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, packed where the name ends in ``.gz``, atomically.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    table : pandas.DataFrame
-    """
-    compression: Any = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
-    write_atomic(path, lambda stream: table.to_csv(stream, index=False, compression=compression))
+        file = path.with_name(name)
+        digest = digest_file(file) if file.is_file() else "no such file"
+        rule = f"{file.parent.name}/{name} is not the file that the run wrote"
+        received = f"sha256 {digest[:16]}; its card says {about['sha256'][:16]}"
+        advice = "Restore the file from version control or run the notebook again"
+        require(digest == about["sha256"], "read_results", rule, received, advice, error=ResultsError)
+    return Results(path.parent, Card(card))
