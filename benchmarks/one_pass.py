@@ -38,9 +38,7 @@ def main() -> None:
     paths = photographs(options)[: options.images]
     pixels = np.stack([resize_image(read_image(path), net.input_size) for path in paths])
     size = options.batch_size
-    readers = {
-        tap: tap_reader(net, {tap: "avg" if len(net.tensor(tap).shape) > 2 else "none"}) for tap in net.taps
-    }
+    readers = {tap: tap_reader(net, {tap: tap}, pooling="avg") for tap in net.taps}
     bare = "bare forward pass"
     variants: dict[str, Callable[[np.ndarray], object]] = {
         bare: lambda images: forward(net, images, size),
