@@ -157,7 +157,7 @@ def _permuted(
         possible >= np.log(permutations + 1) - 1e-9,
         operation,
         f"at least {permutations + 1} different orders of the measures must be possible",
-        f"{np.exp(possible):.0f}, within {len(cells)} cells of the same stratum and group",
+        f"{np.exp(min(possible, np.log(permutations + 1))):.0f}, within {len(cells)} cells of the same stratum and group",
         "Where a measure belongs to the group as a whole, pass one row per group instead of groups=.",
     )
     columns = np.empty((len(y), permutations))

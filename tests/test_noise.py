@@ -8,7 +8,6 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import j1
 
-from scalelib.errors import DataError
 from studies.readings import padding_probe
 from studies.s03_noise import correlation_length, noise_field, noise_r2, render_noise, summarize_noise
 
@@ -119,24 +118,6 @@ def test_pixels_hold_no_statistic_that_gives_the_canvas_away():
 def test_only_blob_noise_states_a_correlation_length():
     assert render_noise(3, kind="blob").table.correlation_length.between(1.0, 4.0).all()
     assert render_noise(3, kind="white").table.correlation_length.isna().all()
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: noise_field(64, kind="blobs"), "Did you mean 'blob'"),
-        (lambda: noise_field(4), "at least 8"),
-        (lambda: noise_field(64, correlation_length=0.5), "between 0.8 px"),
-        (lambda: noise_field(64, correlation_length=20.0, torus=128), "torus / 16"),
-        (lambda: correlation_length(np.ones((8, 8))), "not constant"),
-        (lambda: correlation_length(np.ones(8)), "two-dimensional"),
-        (lambda: render_noise(0), "at least one image"),
-        (lambda: render_noise(2, correlation_lengths=(4.0, 2.0)), "ordered pair"),
-    ],
-)
-def test_wrong_parameters_are_refused_by_name(call, words):
-    with pytest.raises(DataError, match=words):
-        call()
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])

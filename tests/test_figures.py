@@ -1,0 +1,170 @@
+"""Every figure of the studies, drawn from the archived tables: each panel shows something, axes and lines are named.
+
+A figure that shows images which no table holds gets small ones made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from archive_rows import ROOT, archived
+from matplotlib.figure import Figure
+
+from scalelib import plotting
+from studies import s03_noise, s04_layerwise
+
+FIGURES: dict[str, Callable[[], Figure]] = {}
+
+
+def figure(draw: Callable[[], Figure]) -> Callable[[], Figure]:
+    """Draw this one too."""
+    assert draw.__name__ not in FIGURES
+    FIGURES[draw.__name__] = draw
+    return draw
+
+
+def pictures(n: int, side: int = 12) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
+
+
+# 03 noise
+
+
+@figure
+def noise_gallery() -> Figure:
+    shown = s03_noise.examples([48, 96], [1.5, 8.0])
+    return s03_noise.noise_gallery(
+        [*shown.values()], [*shown], archived("03_noise_inputs/correlation_lengths")
+    )
+
+
+def noise(**chosen: str) -> pd.DataFrame:
+    table = archived("03_noise_inputs/noise_summary").query("condition == 'true'")
+    for column, value in chosen.items():
+        table = table[table[column] == value]
+    return table
+
+
+@figure
+def noise_by_tap() -> Figure:
+    return s03_noise.r2_by_tap(noise(kind="blob", region="whole map"))
+
+
+@figure
+def noise_padding() -> Figure:
+    return s03_noise.padding_effect(archived("03_noise_inputs/padding_r2").query("condition == 'true'"))
+
+
+@figure
+def noise_leak_by_region() -> Figure:
+    return s03_noise.canvas_leak(noise(kind="blob", estimator="ridge", measure="canvas_size"), split="region")
+
+
+@figure
+def noise_leak_by_kind() -> Figure:
+    rows = noise(region="whole map", estimator="ridge", measure="canvas_size")
+    return s03_noise.canvas_leak(rows, split="kind")
+
+
+# 04 layer-wise R²
+
+
+def layers(table: str) -> pd.DataFrame:
+    return archived(f"04_layerwise_r2/{table}")
+
+
+@figure
+def layers_examples() -> Figure:
+    boxes = pd.DataFrame({"box_x0": [2.0], "box_y0": [3.0], "box_x1": [8.0], "box_y1": [7.0]})
+    return s04_layerwise.example_images(pictures(1), ["disc, 0.4"], boxes=boxes)
+
+
+@figure
+def layers_scale() -> Figure:
+    return s04_layerwise.scale_distribution(layers("scale_histogram"))
+
+
+@figure
+def layers_curves() -> Figure:
+    return plotting.r2_by_tap(layers("curves"))
+
+
+@figure
+def layers_by_class() -> Figure:
+    return s04_layerwise.r2_by_class(layers("curves_by_class").query("curve == 'ImageNet weights'"))
+
+
+@figure
+def layers_estimators() -> Figure:
+    return plotting.r2_by_tap(layers("estimators"), floor=-1.5)
+
+
+@figure
+def layers_equal_width() -> Figure:
+    return plotting.r2_by_tap(s04_layerwise.width_beside(layers("layerwise_r2"), layers("equal_width")))
+
+
+@figure
+def layers_paper() -> Figure:
+    published = s04_layerwise.published_curves(ROOT / "paper")
+    return s04_layerwise.paper_figure(layers("figure_units"), *published)
+
+
+@figure
+def layers_choice() -> Figure:
+    return s04_layerwise.choice_table(layers("sensitivity"))
+
+
+# the tests
+
+
+@pytest.fixture(params=sorted(FIGURES))
+def drawn(request: pytest.FixtureRequest) -> Iterator[Figure]:
+    with mpl.rc_context():
+        plotting.use_style()
+        fig = FIGURES[request.param]()
+        fig.canvas.draw()
+        yield fig
+    plt.close("all")
+
+
+def named(fig: Figure, axis: str) -> bool:
+    over_all = fig.get_supxlabel() if axis == "x" else fig.get_supylabel()
+    return bool(over_all or any(getattr(ax, f"get_{axis}label")() for ax in fig.axes))
+
+
+def test_figure_shows_something_in_each_panel_and_names_it(drawn: Figure) -> None:
+    panels: list[Any] = [
+        ax for ax in drawn.axes if ax.get_visible() and (ax.axison or ax.images or ax.tables)
+    ]
+    assert panels
+    for ax in panels:
+        assert ax.lines or ax.patches or ax.collections or ax.images or ax.tables, ax.get_title(loc="left")
+    if any(ax.lines for ax in panels):
+        assert named(drawn, "x"), "no axis says what is drawn from left to right"
+        assert named(drawn, "y"), "no axis says what is drawn from bottom to top"
+    for legend in [*drawn.legends, *filter(None, (ax.get_legend() for ax in panels))]:
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert labels
+        assert len(labels) == len(set(labels))
+        assert all(labels)
+
+
+def test_lines_are_the_values_of_the_table() -> None:
+    table = layers("curves")
+    fig = plotting.r2_by_tap(table)
+    for ax, (_, rows) in zip(fig.axes, table.groupby("network", sort=False), strict=False):
+        for curve, own in rows.groupby("curve"):
+            [line] = [line for line in ax.lines if line.get_label() == curve]
+            np.testing.assert_allclose(line.get_ydata(), own["mean"].clip(lower=-0.6))
+        labels = [label.get_text() for label in ax.get_xticklabels()]
+        assert labels == [plotting.short_tap(tap) for tap in rows.tap.unique()]
