@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Behaviour = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 
 @dataclass
@@ -16,8 +17,8 @@ class Server:
 
     url: str = ""
     content: bytes = b""
-    behaviours: list[Callable[[BaseHTTPRequestHandler, bytes], None]] = field(default_factory=list)
-    ranges: list[str | None] = field(default_factory=list)
+    behaviours: list[Behaviour] = field(default_factory=list)
+    requests: int = 0
 
 
 @contextmanager
@@ -27,15 +28,10 @@ def serving() -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            state.ranges.append(self.headers.get("Range"))
-            number = min(len(state.ranges), len(state.behaviours)) - 1
+            behaviour = state.behaviours[min(state.requests, len(state.behaviours) - 1)]
+            state.requests += 1
             with suppress(BrokenPipeError, ConnectionResetError):
-                state.behaviours[number](self, state.content)
-
-        def do_HEAD(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(state.content)))
-            self.end_headers()
+                behaviour(self, state.content)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -54,48 +50,30 @@ def serving() -> Iterator[Server]:
         thread.join()
 
 
-def good(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+def send(handler: BaseHTTPRequestHandler, content: bytes, length: int) -> None:
     handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
+    handler.send_header("Content-Length", str(length))
     handler.end_headers()
     handler.wfile.write(content)
 
 
-def good_with_ranges(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    wanted = handler.headers.get("Range")
-    if wanted is None:
-        good(handler, content)
-        return
-    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-    if start >= len(content):
-        handler.send_error(416)
-        return
-    handler.send_response(206)
-    handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-    handler.send_header("Content-Length", str(len(content) - start))
-    handler.end_headers()
-    handler.wfile.write(content[start:])
+def good(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    send(handler, content, len(content))
 
 
 def short_read(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content[: len(content) * 2 // 3])
+    send(handler, content[: len(content) * 2 // 3], len(content))
 
 
 def hang(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content[:10])
+    send(handler, content[:10], len(content))
     handler.wfile.flush()
-    time.sleep(1.5)
+    threading.Event().wait(1.5)
 
 
 def wrong_content(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     good(handler, content[:-1] + b"?")
 
 
-def status(code: int) -> Callable[[BaseHTTPRequestHandler, bytes], None]:
+def status(code: int) -> Behaviour:
     return lambda handler, content: handler.send_error(code)

@@ -1,3 +1,1 @@
 """One module per command of the command line; each knows its arguments and prints what came of it."""
-
-from __future__ import annotations

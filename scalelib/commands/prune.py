@@ -1,4 +1,12 @@
-"""``scalelib prune``: a network up to one tap with a new head, saved as an ordinary ``.keras`` file."""
+"""Cut a network at one tap, give it a new head, and save it as an ordinary .keras file.
+
+examples:
+  scalelib prune --from results/my --out small.keras               at the best tap of a run of quantify
+  scalelib prune --network ResNet50 --at add15 --out small.keras   at a tap that you name
+
+The new head is one linear layer with fresh weights: train it, and the rest, on your own task. Images are
+to be preprocessed as for the network that was pruned; the command says how.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
-from scalelib.errors import ResultsError, WeightsError
-
-EXAMPLES = """\
-examples:
-  scalelib prune --from results/my --out small.keras               at the best tap of a run of quantify
-  scalelib prune --network ResNet50 --at add15 --out small.keras   at a tap that you name
-
-The new head is one linear layer with fresh weights: train it, and the rest, on your own task. Images are
-to be preprocessed as for the network that was pruned; the command says how."""
+from scalelib.errors import ResultsError, WeightsError, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser.epilog = EXAMPLES
+    parser.description = __doc__
     add_network_arguments(parser, required=False)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--at", metavar="TAP", help="the tap that becomes the last one")
@@ -37,42 +37,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Load, cut, save."""
     out = Path(options.out)
-    _check_target(out, overwrite=options.overwrite)
+    received = f"--out {out}"
+    require(
+        out.suffix == ".keras", "prune", "the model is saved as a .keras file", received, error=ResultsError
+    )
+    free, advice = options.overwrite or not out.exists(), "Choose another name, or add --overwrite"
+    require(free, "prune", f"{out} exists", received, advice, error=ResultsError)
     chosen, tap, taps, digest = network_arguments(options), options.at, None, None
     if options.results:
         recorded, tap, digest = _from_results(Path(options.results))
-        taps = recorded.pop("taps")
+        taps = recorded.pop("taps", None)
         chosen = recorded | chosen
-    if "network" not in chosen:
-        raise ResultsError(
-            "prune: say which network.\nReceived: --at without --network.\n"
-            "Add --network NAME or --network my.keras."
-        )
+    advice = "Add --network NAME or --network my.keras"
+    require(
+        "network" in chosen,
+        "prune",
+        "say which network",
+        "--at without --network",
+        advice,
+        error=ResultsError,
+    )
     net = load(chosen, taps=taps, data_root=options.data_root)
-    if digest and net.weights_digest != digest:
-        raise WeightsError(
-            f"prune: {chosen['network']} has other weights than when {options.results} was made.\n"
-            f"Received: sha256 {net.weights_digest[:16]}; the card says {digest[:16]}.\n"
-            "Run quantify again, or name the tap yourself with --at."
-        )
+    rule = f"{chosen['network']} has other weights than when {options.results} was made"
+    received = f"sha256 {net.weights_digest[:16]}; the card says {str(digest)[:16]}"
+    advice = "Run quantify again, or name the tap yourself with --at"
+    require(digest in (None, net.weights_digest), "prune", rule, received, advice, error=WeightsError)
 
     from scalelib.pruning import prune
 
     model = prune(net, at=tap, outputs=options.outputs, random_state=options.random_state)
-    _save(model, out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
+            model.save(Path(folder) / out.name)
+            (Path(folder) / out.name).replace(out)
+    except OSError as error:
+        raise ResultsError(
+            f"prune: cannot write the model.\nReceived: {out}: {error.strerror or error}.\n"
+            "Free some space or choose another place with --out; what stood there is unchanged."
+        ) from error
     before, after = net.model.count_params(), model.count_params()
     print(f"Pruned {net.name} at {tap}: {before:,} → {after:,} parameters, output {model.output_shape}.")
     print(f"To be fed with: {fed_with(net)}\nWritten to {out}")
     return 0
-
-
-def _check_target(out: Path, *, overwrite: bool) -> None:
-    if out.suffix != ".keras":
-        raise ResultsError(f"prune: the model is saved as a .keras file.\nReceived: --out {out}.")
-    if out.exists() and not overwrite:
-        raise ResultsError(
-            f"prune: {out} exists.\nReceived: --out {out}.\nChoose another name, or add --overwrite."
-        )
 
 
 def _from_results(folder: Path) -> tuple[dict[str, Any], str, str]:
@@ -82,27 +89,14 @@ def _from_results(folder: Path) -> tuple[dict[str, Any], str, str]:
 
     results = read_results(folder)
     card = results.card.data
-    if card["name"] != "quantify":
-        raise ResultsError(
-            f"prune: --from wants a results folder of quantify.\nReceived: {folder}, written by {card['name']}.\n"
-            "Name the tap with --at and the network with --network."
-        )
+    rule, received = "--from wants a results folder of quantify", f"{folder}, written by {card['name']}"
+    advice = "Name the tap with --at and the network with --network"
+    require(card["name"] == "quantify", "prune", rule, received, advice, error=ResultsError)
+    given = card["parameters"]
     names = ("network", "weights", "weights_seed", "alpha", "no_top", "input_size", "preprocess", "taps")
-    recorded = {name: card["parameters"].get(name) for name in names}
-    tap = best_layer(results.table("layerwise_r2"), estimator=card["parameters"]["estimator"])
-    kept = {name: value for name, value in recorded.items() if value is not None or name == "taps"}
-    return kept, tap, card["networks"][0]["weights_digest"]
-
-
-def _save(model: Any, out: Path) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
-            whole = Path(folder) / out.name
-            model.save(whole)
-            whole.replace(out)
-    except OSError as error:
-        raise ResultsError(
-            f"prune: cannot write the model.\nReceived: {out}: {error.strerror or error}.\n"
-            "Free some space or choose another place with --out; what stood there is unchanged."
-        ) from error
+    tap = best_layer(results.table("layerwise_r2"), estimator=given["estimator"])
+    return (
+        {name: given[name] for name in names if given.get(name)},
+        tap,
+        card["networks"][0]["weights_digest"],
+    )

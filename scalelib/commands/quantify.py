@@ -1,20 +1,5 @@
-"""``scalelib quantify``: own network, own images, own measures; a table, a figure and a card.
+"""Measure how well each layer of a network reads a measure of your own images.
 
-Joins the library's steps and prints what came of them; computes nothing itself.
-"""
-
-from __future__ import annotations
-
-import argparse
-import io
-import tempfile
-from pathlib import Path
-from typing import Any
-
-from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
-from scalelib.errors import DataError, ResultsError
-
-EXAMPLES = """\
 example:
   scalelib quantify --network my.keras --images photos --measures sizes.csv \\
       --image-column file --measure-column size --out results/my
@@ -27,39 +12,45 @@ writes, in the folder given with --out:
   layerwise_r2.png  the curve from input to output, with intervals
   card.json         what all of it was made from
   cache             the network's activations, so that a second run is quick and a killed one goes on
-Condition 'shuffled' is the control: the same measures, given to the wrong images."""
+Condition 'shuffled' is the control: the same measures, given to the wrong images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
+from scalelib.errors import DataError, ResultsError, track
+
 CURVES = {"true": "measures", "shuffled": "shuffled measures"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser.epilog = EXAMPLES
+    parser.description = __doc__
     add_network_arguments(parser, required=True)
-    data = parser.add_argument_group("images and measures")
-    data.add_argument("--images", required=True, metavar="FOLDER", help="folder of images, with subfolders")
-    data.add_argument("--measures", required=True, metavar="CSV", help="one row per image, with a header")
-    data.add_argument(
+    add = parser.add_argument_group("images and measures").add_argument
+    add("--images", required=True, metavar="FOLDER", help="folder of images, with subfolders")
+    add("--measures", required=True, metavar="CSV", help="one row per image, with a header")
+    add(
         "--image-column",
         default="image",
         metavar="NAME",
         help="column of image paths or names (default: image)",
     )
-    data.add_argument("--measure-column", required=True, metavar="NAME", help="column of numbers to be read")
-    data.add_argument("--groups", metavar="NAME", help="column (patient, slide …) never split between sides")
-    how = parser.add_argument_group("how")
-    how.add_argument("--taps", nargs="+", metavar="TAP", help="taps or layers (default: one per block)")
-    how.add_argument("--estimator", choices=["ridge", "ols", "pcr"], default="ridge", help="default: ridge")
-    how.add_argument("--repeats", type=positive, default=10, help="random 70/30 splits (default: 10)")
-    how.add_argument(
-        "--random-state", type=int, default=0, metavar="SEED", help="seed of splits (default: 0)"
-    )
-    how.add_argument(
-        "--resize",
-        choices=["stretch", "crop", "pad"],
-        default="stretch",
-        help="how images of another shape are brought to the network's size (default: stretch)",
-    )
-    how.add_argument("--batch-size", type=positive, default=32, help="images per forward pass (default: 32)")
+    add("--measure-column", required=True, metavar="NAME", help="column of numbers to be read")
+    add("--groups", metavar="NAME", help="column (patient, slide …) never split between sides")
+    add = parser.add_argument_group("how").add_argument
+    add("--taps", nargs="+", metavar="TAP", help="taps or layers (default: one per block)")
+    add("--estimator", choices=["ridge", "ols", "pcr"], default="ridge", help="default: ridge")
+    add("--repeats", type=positive, default=10, help="random 70/30 splits (default: 10)")
+    add("--random-state", type=int, default=0, metavar="SEED", help="seed of splits (default: 0)")
+    fitted = "how images of another shape are brought to the network's size (default: stretch)"
+    add("--resize", choices=["stretch", "crop", "pad"], default="stretch", help=fitted)
+    add("--batch-size", type=positive, default=32, help="images per forward pass (default: 32)")
     parser.add_argument("--out", default="results/my", metavar="FOLDER", help="default: results/my")
 
 
@@ -67,39 +58,32 @@ def run(options: argparse.Namespace) -> int:
     """Read, regress, write, show."""
     out = Path(options.out)
     _check_writable(out)
+    from scalelib.activations import extract
     from scalelib.datasets.own import read_measures
     from scalelib.results import Run
 
-    chosen = network_arguments(options)
-    names = ("images", "measures", "image_column", "measure_column", "groups", "taps", "estimator",
-             "repeats", "random_state", "resize")  # fmt: skip
-    record = Run("quantify", "own data", chosen | {name: getattr(options, name) for name in names}, out)
+    chosen, given = network_arguments(options), vars(options)
+    names = "images measures image_column measure_column groups taps estimator repeats random_state resize"
+    record = Run("quantify", "own data", chosen | {name: given[name] for name in names.split()}, out)
     net = load(chosen, taps=options.taps, data_root=options.data_root)
     size = "any size" if net.input_size is None else "×".join(map(str, net.input_size)) + " px"
-    print(
-        f"Network: {net.name}, weights: {net.weights}, {len(net.taps)} tap{'s' * (len(net.taps) != 1)}, {size}"
-    )
+    taps = f"{len(net.taps)} tap{'s' * (len(net.taps) != 1)}"
+    print(f"Network: {net.name}, weights: {net.weights}, {taps}, {size}")
     print(f"Fed with: {fed_with(net)}", flush=True)
+    columns = {name: given[name] for name in ("image_column", "measure_column")}
     dataset, left_out = read_measures(
-        options.images,
-        options.measures,
-        image_column=options.image_column,
-        measure_column=options.measure_column,
-        group_column=options.groups,
+        options.images, options.measures, **columns, group_column=options.groups
     )
-    print(f"Images: {len(dataset.table)} used{_counts(dataset.excluded)}", flush=True)
-
-    from scalelib.activations import extract
-
-    acts = extract(
-        net, dataset.images, batch_size=options.batch_size, resize=options.resize, cache=out / "cache"
-    )
+    lines = [f"\n  {count:5d} × {reason}" for reason, count in dataset.excluded.items()]
+    print(f"Images: {len(dataset.table)} used{'; left out:' if lines else ', none left out'}{''.join(lines)}")
+    how = {"batch_size": options.batch_size, "resize": options.resize}
+    acts = extract(net, dataset.images, **how, cache=out / "cache")
     tables = _regress(acts, dataset.table, options)
     record.write(tables | {"excluded": left_out}, datasets=[dataset], networks=[net])
     _draw(tables["summary"], net.name, options.measure_column, out / "layerwise_r2.png")
     _print_result(tables, options.estimator)
-    print(f"\nWritten to {out}: {', '.join(f'{name}.csv' for name in [*tables, 'excluded'])}, "
-          f"layerwise_r2.png, card.json\nNext: scalelib prune --from {out} --out small.keras")  # fmt: skip
+    print(f"\nWritten to {out}: {', '.join(f'{name}.csv' for name in [*tables, 'excluded'])}, ", end="")
+    print(f"layerwise_r2.png, card.json\nNext: scalelib prune --from {out} --out small.keras")
     return 0
 
 
@@ -110,63 +94,42 @@ def _check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ResultsError(
-            f"quantify: cannot write to the results folder.\nReceived: {folder}: {error.strerror}.\n"
-            "Choose another one with --out."
-        ) from error
-
-
-def _counts(excluded: dict[str, int]) -> str:
-    if not excluded:
-        return ", none left out"
-    return "; left out:" + "".join(f"\n  {count:5d} × {reason}" for reason, count in excluded.items())
+        rule = f"quantify: cannot write to the results folder.\nReceived: {folder}: {error.strerror}"
+        raise ResultsError(f"{rule}.\nChoose another one with --out.") from error
 
 
 def _regress(acts: dict[str, Any], table: Any, options: argparse.Namespace) -> dict[str, Any]:
     import pandas as pd
 
-    from scalelib.errors import track
     from scalelib.pruning import choose_and_report
     from scalelib.regression import layerwise_r2
     from scalelib.statistics import summarize
 
-    groups = table.get("group")
-    how = {"estimator": options.estimator, "groups": groups, "repeats": options.repeats}
+    how = {name: getattr(options, name) for name in ("estimator", "repeats", "random_state")}
+    how["groups"] = table.get("group")
+    taps = track(acts, label="regression", unit="tap")
     rows = pd.concat(
-        [
-            layerwise_r2({tap: values}, table["measure"], random_state=options.random_state, **how)
-            for tap, values in track(acts.items(), label="regression", unit="tap")
-        ],
-        ignore_index=True,
+        [layerwise_r2({tap: acts[tap]}, table.measure, **how) for tap in taps], ignore_index=True
     )
     tables = {"layerwise_r2": rows, "summary": summarize(rows)}
     try:
-        tables["choice"] = choose_and_report(acts, table["measure"], random_state=options.random_state, **how)
+        tables["choice"] = choose_and_report(acts, table.measure, **how)
     except DataError as error:
-        print(
-            "Too few images to choose a tap on one half and report it on the other:",
-            str(error).splitlines()[0],
-        )
+        reason = str(error).splitlines()[0]
+        print(f"Too few images to choose a tap on one half and report it on the other: {reason}")
     return tables
 
 
 def _draw(summary: Any, network: str, measure: str, path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     from scalelib.plotting import r2_by_tap, use_style
-    from scalelib.results import write_atomic
 
     use_style()
-    drawn = summary.assign(network=network, curve=summary.condition.map(CURVES))
-    figure = r2_by_tap(drawn)
+    figure = r2_by_tap(summary.assign(network=network, curve=summary.condition.map(CURVES)))
     figure.axes[0].set_ylabel(f"held-out R² of {measure}")
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(path)
     plt.close(figure)
-    write_atomic(path, lambda stream: stream.write(content.getvalue()))
 
 
 def _print_result(tables: dict[str, Any], estimator: str) -> None:

@@ -1,4 +1,4 @@
-"""What every dataset of scalelib hands over: images, and a table with one row per image. Datasets: each yields images and one row of measures per image. They know nothing of networks."""
+"""Datasets: each yields images and a table with one row of measures per image. They know nothing of networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import DataError, did_you_mean
+from scalelib.errors import did_you_mean, require
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,9 @@ class Dataset:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.table):
-            raise DataError(
-                f"Dataset: {self.name} needs one table row per image.\n"
-                f"Received: {len(self.images)} images and {len(self.table)} rows."
-            )
+        images, rows = len(self.images), len(self.table)
+        rule = f"{self.name} needs one table row per image"
+        require(images == rows, "Dataset", rule, f"{images} images and {rows} rows")
 
     def select(self, rows: np.ndarray) -> Dataset:
         """The same dataset restricted to some rows.
@@ -121,11 +119,8 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     >>> len(load_dataset("scenes", n=2).images)
     2
     """
-    if name not in DATASETS:
-        raise DataError(
-            f"load_dataset: no dataset {name!r}.\nReceived: {name!r}; there are {', '.join(DATASETS)}.\n"
-            f"{did_you_mean(name, DATASETS)}".rstrip()
-        )
+    received = f"{name!r}; there are {', '.join(DATASETS)}"
+    require(name in DATASETS, "load_dataset", f"no dataset {name!r}", received, did_you_mean(name, DATASETS))
     loader = DATASETS[name]
     if isinstance(loader, str):
         module, _, function = loader.partition(":")

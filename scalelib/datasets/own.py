@@ -1,22 +1,22 @@
 """Somebody's own images and measures: a folder, a CSV with one row per image, and a count of what does not fit.
 
-Knows files and tables; knows no network.
+Knows files and tables; must not know networks.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import io
 import math
 import os
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
 from scalelib.datasets import Dataset
-from scalelib.errors import DataError, did_you_mean, track
+from scalelib.errors import DataError, did_you_mean, require, track
 from scalelib.images import read_image
 from scalelib.results import digest_bytes
 
@@ -74,93 +74,73 @@ def read_measures(
     ...
     scalelib.errors.DataError: read_measures: there is no folder of images...
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(
-            f"read_measures: there is no folder of images.\nReceived: {root}.\nGive the folder that holds them."
-        )
-    rows = _read_rows(Path(table), [image_column, measure_column, *([group_column] if group_column else [])])
+    root, file = Path(folder), Path(table)
+    advice = "Give the folder that holds them"
+    require(root.is_dir(), "read_measures", "there is no folder of images", root, advice)
+    rows = _read_rows(file, {"image": image_column, "text": measure_column, "group": group_column})
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    found = _pair(rows, root, files, image_column, measure_column, group_column)
-    found = _drop_repeated(found)
-    usable = [entry for entry in found if not entry["reason"]]
+    by_stem = defaultdict(list)
+    for path in files:
+        by_stem[path.stem].append(path)
+    rows[["path", "reason"]] = [_find(name, root, by_stem) for name in rows.image]
+    rows[["measure", "unread"]] = [_number(text) for text in rows.text]
+    rows["reason"] = rows.reason.where(rows.reason != "", rows.unread)
+    rows.loc[(rows.reason == "") & (rows.group == ""), "reason"] = "no group"
+    usable = rows[rows.reason == ""]
+    place = usable.path.map(Path.resolve)
+    rows.loc[place.index[place.duplicated()], "reason"] = "image listed twice"
+    differ = usable.groupby(place)[["measure", "group"]].transform("nunique").max(axis=1) > 1
+    rows.loc[differ.index[differ], "reason"] = "image listed with differing values"
+    usable = rows[rows.reason == ""]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        looks = pool.map(_look, (entry["path"] for entry in usable))
+        looks = pool.map(_look, usable.path)
         digests = list(track(looks, label="looking at images", total=len(usable), unit="image"))
-    for entry, digest in zip(usable, digests, strict=True):
-        entry["digest"] = digest
-        if not digest:
-            entry["reason"] = "unreadable image"
-    usable = [entry for entry in usable if not entry["reason"]]
-    excluded = Counter(entry["reason"] for entry in found if entry["reason"])
-    named = {entry["path"].resolve() for entry in found if entry["path"]}
-    excluded["image file that no row names"] = sum(path.resolve() not in named for path in files)
-    counts = {reason: count for reason, count in sorted(excluded.items()) if count}
-    if not usable:
-        raise DataError(_nothing_left(found, files, counts))
-    columns = ["image", "measure", *(["group"] if group_column else [])]
-    kept = pd.DataFrame([{column: entry[column] for column in columns} for entry in usable])
-    parts = [part.encode() for entry in usable for part in (entry["digest"], str(entry["measure"]))]
-    dataset = Dataset(
-        Path(table).name, [e["path"] for e in usable], kept, counts, "own data", digest_bytes(parts)
-    )
-    left_out = [
-        {key: entry[key] for key in ("line", "image", "reason")} for entry in found if entry["reason"]
-    ]
-    return dataset, pd.DataFrame(left_out, columns=["line", "image", "reason"])
+    rows["digest"] = pd.Series(digests, usable.index, dtype=str)
+    rows.loc[rows.digest == "", "reason"] = "unreadable image"
+    usable, left_out = rows[rows.reason == ""], rows[rows.reason != ""]
+    named = {path.resolve() for path in rows.path if path}
+    counts = left_out.reason.value_counts().to_dict()
+    counts["image file that no row names"] = sum(path.resolve() not in named for path in files)
+    counts = {reason: count for reason, count in sorted(counts.items()) if count}
+    received = "; ".join(f"{count} × {reason}" for reason, count in counts.items())
+    advice = f"The table names {list(rows.image[:3])}; the folder holds {[path.name for path in files[:3]]}"
+    rule = "no row with a usable image and measure is left"
+    require(len(usable), "read_measures", rule, received, advice)
+    kept = usable[["image", "measure", *(["group"] if group_column else [])]].reset_index(drop=True)
+    parts = [part.encode() for row in usable.itertuples() for part in (row.digest, str(row.measure))]
+    dataset = Dataset(file.name, usable.path.tolist(), kept, counts, "own data", digest_bytes(parts))
+    return dataset, left_out[["line", "image", "reason"]].reset_index(drop=True)
 
 
-def _read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
+def _read_rows(path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
+    """The wanted columns as text: what stands there is to be judged, not guessed at."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
-        reader = csv.DictReader(text.splitlines(), delimiter=separator, strict=True)
-        rows = [{key: (value or "") for key, value in row.items() if key is not None} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"read_measures: cannot read the measures.\nReceived: {path}; {error}.\n"
-            "A CSV in UTF-8 with a header and one row per image is wanted."
-        ) from error
-    header = [name for name in reader.fieldnames or [] if name]
-    for column in columns:
-        if column not in header:
-            raise DataError(
-                f"read_measures: {path.name} has no column {column!r}.\n"
-                f"Received: columns {', '.join(header) or 'none'}.\n{did_you_mean(column, header)}".rstrip()
-            )
-    return rows
-
-
-def _pair(
-    rows: list[dict[str, str]],
-    root: Path,
-    files: list[Path],
-    image_column: str,
-    measure_column: str,
-    group_column: str | None,
-) -> list[dict]:
-    by_stem: dict[str, list[Path]] = {}
-    for path in files:
-        by_stem.setdefault(path.stem, []).append(path)
-    found = []
-    for line, row in enumerate(rows, start=2):
-        name, text = row[image_column].strip(), row[measure_column].strip()
-        file, reason = _find(name, root, by_stem)
-        measure, unusable = _number(text)
-        group = row[group_column].strip() if group_column else ""
-        if group_column and not group:
-            unusable = unusable or "no group"
-        entry = {"line": line, "image": name, "path": file, "measure": measure, "group": group}
-        found.append(entry | {"reason": reason or unusable, "digest": ""})
-    return found
+        how = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+        cells = pd.read_csv(io.StringIO(text), sep=separator, **how)  # refuses more fields than names
+    except (OSError, ValueError) as error:
+        advice = "A CSV in UTF-8 with a header and one row per image is wanted."
+        rule = "read_measures: cannot read the measures"
+        raise DataError(f"{rule}.\nReceived: {path}; {error}.\n{advice}") from error
+    cells = cells.fillna("")
+    header = list(cells.iloc[0])
+    received = f"columns {', '.join(header)}"
+    for name in filter(None, columns.values()):
+        rule = f"{path.name} has {'several columns' if name in header else 'no column'} {name!r}"
+        hint = did_you_mean(name, set(header) - {name})
+        require(header.count(name) == 1, "read_measures", rule, received, hint)
+    cells = cells.iloc[1:][(cells.iloc[1:] != "").any(axis=1)]
+    require(len(cells), "read_measures", f"{path.name} has no row below its header", received)
+    rows = {key: cells[header.index(name)].str.strip() if name else "all" for key, name in columns.items()}
+    return pd.DataFrame({"line": cells.index + 1, **rows}).reset_index(drop=True)
 
 
 def _find(name: str, root: Path, by_stem: dict[str, list[Path]]) -> tuple[Path | None, str]:
     if not name:
         return None, "no image named"
-    path = root / name
-    if path.is_file():
-        return path, ""
+    if (root / name).is_file():
+        return root / name, ""
     alike = by_stem.get(name, [])
     if len(alike) == 1:
         return alike[0], ""
@@ -171,22 +151,10 @@ def _number(text: str) -> tuple[float, str]:
     if text.lower() in MISSING:
         return math.nan, "no measure"
     try:
-        value = float(text)
+        value = float(text.replace("_", "no digit"))  # Python alone reads 1_0 as 10
     except ValueError:
         return math.nan, "measure is no number"
-    return (value, "") if math.isfinite(value) else (value, "measure is not finite")
-
-
-def _drop_repeated(found: list[dict]) -> list[dict]:
-    by_path: dict[Path, list[dict]] = {}
-    for entry in found:
-        if not entry["reason"]:
-            by_path.setdefault(entry["path"].resolve(), []).append(entry)
-    for entries in by_path.values():
-        agree = len({(entry["measure"], entry["group"]) for entry in entries}) == 1
-        for entry in entries[1:] if agree else entries:
-            entry["reason"] = "image listed twice" if agree else "image listed with differing values"
-    return found
+    return value, "" if math.isfinite(value) else "measure is not finite"
 
 
 def _look(path: Path) -> str:
@@ -196,13 +164,3 @@ def _look(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except (DataError, OSError):
         return ""
-
-
-def _nothing_left(found: list[dict], files: list[Path], counts: dict[str, int]) -> str:
-    named = ", ".join(repr(entry["image"]) for entry in found[:3]) or "no row"
-    there = ", ".join(repr(path.name) for path in files[:3]) or "no image"
-    left_out = "; ".join(f"{count} × {reason}" for reason, count in counts.items()) or "the table is empty"
-    return (
-        f"read_measures: no row with a usable image and measure is left.\nReceived: {left_out}.\n"
-        f"The table names {named}; the folder holds {there}."
-    )

@@ -6,23 +6,22 @@ Knows annotation files and pictures; must not know networks or regressions.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import ParseError
 
 import pandas as pd
-from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
+from PIL import Image
 
 from scalelib.datasets import Dataset
 from scalelib.datasets.sources import data_root
-from scalelib.errors import DataError, did_you_mean, track
-from scalelib.images import read_image
+from scalelib.errors import did_you_mean, require, track
 
 SOURCE = (
     "PASCAL VOC{year}, M. Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, "
@@ -75,8 +74,7 @@ def load_voc(
     Notes
     -----
     VOC boxes count pixels from 1 and include both ends, so a box is xmax − xmin + 1 wide
-    (Everingham et al., VOC2007 development kit, §"Annotation"). Images are decoded once here, so
-    that an unreadable one is counted instead of stopping a later run.
+    (Everingham et al., VOC2007 development kit, §"Annotation"). Of an image its header is read, not its pixels.
 
     Examples
     --------
@@ -87,164 +85,100 @@ def load_voc(
     Received: no such folder/VOCdevkit/VOC2007.
     Run 'scalelib fetch voc2007-test', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit.
     """
-    if rule not in RULES:
-        raise DataError(f"load_voc: no rule {rule!r}.\nReceived: rule={rule!r}.\nKnown: {', '.join(RULES)}.")
+    require(rule in RULES, "load_voc", f"no rule {rule!r}", f"rule={rule!r}", f"Known: {', '.join(RULES)}")
+    advice = f"Write [{classes!r}]"
+    require(not isinstance(classes, str), "load_voc", "classes is a sequence of names", repr(classes), advice)
     folder = data_root(root) / "VOCdevkit" / f"VOC{year}"
     names = _listed(folder, year, split)
-    unique = list(dict.fromkeys(names))
-    excluded = Counter({"listed twice": len(names) - len(unique)})
+    excluded: Counter[str] = Counter()
     seen: set[str] = set()
-    found: list[_Annotation] = []
-    for name in track(unique, label=f"VOC{year} annotations", unit="file"):
-        try:
-            found.append(_read_annotation(folder / "Annotations" / f"{name}.xml", rule, seen))
-        except _LeftOut as reason:
-            excluded[str(reason)] += 1
-    wanted = _known_classes(classes, seen)
-    excluded["other class"] = sum(one.object_class not in wanted for one in found)
-    found = [one for one in found if one.object_class in wanted]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        looking = pool.map(lambda one: _look(one, folder / "JPEGImages"), found)
-        looks = list(track(looking, label=f"VOC{year} images", total=len(found), unit="image"))
-    excluded.update(look for look in looks if isinstance(look, str))
-    rows = [(one, look) for one, look in zip(found, looks, strict=True) if isinstance(look, bytes)]
-    counts = {reason: number for reason, number in sorted(excluded.items()) if number}
-    if not rows:
-        raise DataError(
-            f"load_voc: no image of VOC{year} {split} is left.\n"
-            f"Received: {len(names)} listed images, left out: {counts}.\n"
-            "Check classes, rule and the folder."
-        )
-    table = pd.DataFrame([_measures(one) for one, _ in rows])
+    rows = []
+    for name in track(dict.fromkeys(names), label=f"VOC{year} {split}", total=len(set(names)), unit="image"):
+        found = _describe(folder, name, rule, classes, seen)
+        if isinstance(found, str):
+            excluded[found] += 1
+        else:
+            rows.append(found)
+    for wanted in classes or ():
+        advice = f"{did_you_mean(wanted, seen)} They name {', '.join(sorted(seen)) or 'none'}".strip()
+        missing = f"no object of class {wanted!r} in these annotations"
+        require(wanted in seen, "load_voc", missing, f"classes={list(classes or ())}", advice)
+    counts = dict(sorted(excluded.items()))
+    received = f"{len(names)} listed images, left out: {counts}"
+    rule = f"no image of VOC{year} {split} is left"
+    require(rows, "load_voc", rule, received, "Check classes, rule and the folder")
+    table = pd.DataFrame(rows)
+    sha256 = table.pop("sha256")
+    images = [folder / "JPEGImages" / f"{name}.jpg" for name in table.image]
     return Dataset(
-        name=f"VOC{year} {split}",
-        images=[folder / "JPEGImages" / f"{one.image}.jpg" for one, _ in rows],
-        table=table,
-        excluded=counts,
-        source=SOURCE.format(year=year),
-        digest=_digest(table, [look for _, look in rows]),
+        f"VOC{year} {split}", images, table, counts, SOURCE.format(year=year), _digest(table, sha256)
     )
 
 
 def _listed(folder: Path, year: int, split: str) -> list[str]:
-    official = f"voc{year}-{'test' if split == 'test' else 'trainval'}"
-    if not folder.is_dir():
-        raise DataError(
-            f"load_voc: PASCAL VOC{year} is not there.\n"
-            f"Received: {folder.as_posix()}.\n"
-            f"Run 'scalelib fetch {official}', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit."
-        )
-    splits = sorted(file.stem for file in (folder / "ImageSets" / "Main").glob("*.txt"))
-    if split not in splits:
-        hint = did_you_mean(split, splits)
-        raise DataError(
-            f"load_voc: VOC{year} has no split {split!r}.\n"
-            f"Received: split={split!r}; {folder.as_posix()}/ImageSets/Main has {', '.join(splits) or 'none'}.\n"
-            f"{hint + ' ' if hint else ''}'scalelib fetch {official}' brings the official ones."
-        )
-    lines = (folder / "ImageSets" / "Main" / f"{split}.txt").read_text().splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
+    official = f"scalelib fetch voc{year}-{'test' if split == 'test' else 'trainval'}"
+    advice = f"Run '{official}', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit"
+    require(folder.is_dir(), "load_voc", f"PASCAL VOC{year} is not there", folder.as_posix(), advice)
+    lists = {file.stem: file for file in sorted((folder / "ImageSets" / "Main").glob("*.txt"))}
+    received = f"split={split!r}; {folder.as_posix()}/ImageSets/Main has {', '.join(lists) or 'none'}"
+    advice = f"{did_you_mean(split, lists)} '{official}' brings the official ones".strip()
+    require(split in lists, "load_voc", f"VOC{year} has no split {split!r}", received, advice)
+    return [line.split()[0] for line in lists[split].read_text().splitlines() if line.strip()]
 
 
-class _LeftOut(Exception):
-    """Why an image is not in the table."""
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    image: str
-    object_class: str
-    width: int
-    height: int
-    box: tuple[float, ...]  # xmin, ymin, xmax, ymax
-    n_objects: int
+class _Object(NamedTuple):
+    name: str
+    box: tuple[float, ...]  # xmin, ymin, xmax, ymax in pixels from 1, both ends included
     difficult: bool
     truncated: bool
 
+    @property
+    def area(self) -> float:
+        x0, y0, x1, y1 = self.box
+        return max(0.0, x1 - x0 + 1) * max(0.0, y1 - y0 + 1)
 
-def _read_annotation(path: Path, rule: str, seen: set[str]) -> _Annotation:
-    """What the file says, geometry unchecked; adds every class named in it to `seen`."""
+
+def _annotated(path: Path) -> tuple[int, int, list[_Object]]:
+    """Width and height of the image, and its objects."""
+    root = parse(path).getroot()
+    width, height = (int(float(root.findtext(f"size/{side}", ""))) for side in ("width", "height"))
+    objects = []
+    for item in root.findall("object"):  # the root's children alone: a person's parts have boxes too
+        box = tuple(float(item.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
+        flags = [item.findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated")]
+        objects.append(_Object(item.findtext("name", "").strip(), box, *flags))
+    return width, height, objects
+
+
+def _describe(
+    folder: Path, name: str, rule: str, classes: Sequence[str] | None, seen: set[str]
+) -> dict[str, Any] | str:
+    """An image's row, or why it has none; adds every class that is named to `seen`."""
     try:
-        root = parse(path).getroot()
-        objects = root.findall("object")  # its children alone: a person's parts have boxes too
-        classes = [_text(item, "name") for item in objects]
-        seen.update(classes)
-        if not objects:
-            raise _LeftOut("no object")
-        if len(objects) > 1 and rule == "single":
-            raise _LeftOut("several objects")
-        sides = ("xmin", "ymin", "xmax", "ymax")
-        boxes = [tuple(_number(item, f"bndbox/{side}") for side in sides) for item in objects]
-        areas = [max(0.0, x1 - x0 + 1) * max(0.0, y1 - y0 + 1) for x0, y0, x1, y1 in boxes]
-        largest = areas.index(max(areas))
-        flags = [objects[largest].findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated")]
-        width, height = int(_number(root, "size/width")), int(_number(root, "size/height"))
-        return _Annotation(path.stem, classes[largest], width, height, boxes[largest], len(objects), *flags)
-    except FileNotFoundError:
-        raise _LeftOut("no annotation") from None
-    except DefusedXmlException:
-        raise _LeftOut("entities in the annotation") from None
-    except (ParseError, ValueError, OSError):
-        raise _LeftOut("malformed annotation") from None
-
-
-def _text(element: Element, tag: str) -> str:
-    text = (element.findtext(tag) or "").strip()
-    if not text:
-        raise ValueError(f"no {tag}")
-    return text
-
-
-def _number(element: Element, tag: str) -> float:
-    value = float(_text(element, tag))
-    if not math.isfinite(value):
-        raise ValueError(f"{tag} is {value}")
-    return value
-
-
-def _known_classes(classes: Sequence[str] | None, seen: set[str]) -> set[str]:
-    if isinstance(classes, str):
-        raise DataError(
-            f"load_voc: classes is a sequence of names.\nReceived: {classes!r}.\nWrite [{classes!r}]."
-        )
-    for name in classes or ():
-        if name not in seen:
-            hint = did_you_mean(name, seen)
-            raise DataError(
-                f"load_voc: no object of class {name!r} in these annotations.\n"
-                f"Received: classes={list(classes or ())}.\n"
-                f"{hint + ' ' if hint else ''}They name {', '.join(sorted(seen)) or 'none'}."
-            )
-    return seen if classes is None else set(classes)
-
-
-def _look(one: _Annotation, folder: Path) -> bytes | str:
-    """SHA-256 of the image file, or why the image is left out."""
-    x0, y0, x1, y1 = one.box
-    if one.width <= 0 or one.height <= 0:
-        return "zero size"
-    if x1 < x0 or y1 < y0:
-        return "inverted box"
-    if min(x0, y0) < 1 or x1 > one.width or y1 > one.height:
-        return "box outside the image"
-    path = folder / f"{one.image}.jpg"
-    if not path.is_file():
-        return "missing image"
+        width, height, objects = _annotated(folder / "Annotations" / f"{name}.xml")
+    except (ParseError, ValueError, OSError):  # entities are a ValueError of defusedxml
+        return "no usable annotation"
+    seen.update(one.name for one in objects)
+    if not objects or (rule == "single" and len(objects) > 1):
+        return "several objects" if objects else "no object"
+    chosen = max(objects, key=lambda one: one.area)
+    x0, y0, x1, y1 = chosen.box
+    if classes is not None and chosen.name not in classes:
+        return "other class"
+    if not (chosen.name and 1 <= x0 <= x1 <= width and 1 <= y0 <= y1 <= height):
+        return "no usable annotation"
     try:
-        height, width = read_image(path).shape[:2]
-        if (width, height) != (one.width, one.height):
-            return "size disagrees with the image"
-        return hashlib.sha256(path.read_bytes()).digest()
-    except (DataError, OSError):
-        return "unreadable image"
-
-
-def _measures(one: _Annotation) -> dict[str, str | int | float | bool]:
-    x0, y0, x1, y1 = one.box
-    wide, high = (x1 - x0 + 1) / one.width, (y1 - y0 + 1) / one.height
+        content = (folder / "JPEGImages" / f"{name}.jpg").read_bytes()
+        with Image.open(io.BytesIO(content)) as picture:
+            size = picture.size
+    except (OSError, Image.DecompressionBombError):
+        return "no usable image"
+    if size != (width, height):
+        return "no usable image"
+    wide, high = (x1 - x0 + 1) / width, (y1 - y0 + 1) / height
     return {
-        "image": one.image,
-        "object_class": one.object_class,
+        "image": name,
+        "object_class": chosen.name,
         "area_ratio": wide * high,
         "sqrt_area_ratio": math.sqrt(wide * high),
         "box_x0": x0 - 1,
@@ -253,15 +187,16 @@ def _measures(one: _Annotation) -> dict[str, str | int | float | bool]:
         "box_y1": y1,
         "box_width_ratio": wide,
         "box_height_ratio": high,
-        "width": one.width,
-        "height": one.height,
-        "n_objects": one.n_objects,
-        "difficult": one.difficult,
-        "truncated": one.truncated,
+        "width": width,
+        "height": height,
+        "n_objects": len(objects),
+        "difficult": chosen.difficult,
+        "truncated": chosen.truncated,
+        "sha256": hashlib.sha256(content).digest(),
     }
 
 
-def _digest(table: pd.DataFrame, images: list[bytes]) -> str:
+def _digest(table: pd.DataFrame, images: Iterable[bytes]) -> str:
     whole = hashlib.sha256()
     for row, image in zip(table.itertuples(index=False), images, strict=True):
         whole.update(image)
