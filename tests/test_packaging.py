@@ -1,14 +1,26 @@
-"""One set of versions: the pins lie inside the package's ranges, and nothing else names a version."""
+"""One set of versions, light imports, and a wheel that holds scalelib alone and works without the checkout."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+import sysconfig
 import tomllib
+import venv
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.version import Version
+from PIL import Image
+
+import scalelib
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -57,3 +69,110 @@ def test_environment_yml_says_no_version_again_and_installs_what_make_installs()
 def test_every_pin_is_exact() -> None:
     for name, version in pins().items():
         assert re.fullmatch(r"[0-9][\w.+!]*", version), f"{name} is pinned to {version!r}"
+
+
+@pytest.mark.parametrize("name", scalelib.__all__)
+def test_public_name_resolves_to_what_its_module_defines(name: str) -> None:
+    value = getattr(scalelib, name)
+    assert value.__name__ == name
+    assert value.__doc__
+
+
+def test_no_public_name_is_also_a_module_that_would_hide_it() -> None:
+    assert not {path.stem for path in Path(scalelib.__file__).parent.iterdir()} & set(scalelib.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'layerwise'"):
+        scalelib.layerwise  # noqa: B018
+
+
+def test_importing_the_package_loads_neither_keras_nor_pandas() -> None:
+    code = "import sys, scalelib; print(sorted({'keras', 'tensorflow', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_that_of_the_package_metadata() -> None:
+    assert PROJECT["version"] == scalelib.__version__
+
+
+# the wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built without a network from a copy of the checkout."""
+    if Version(metadata.version("setuptools")) < Version("77"):
+        pytest.skip("setuptools >= 77 wanted, as pyproject.toml says")
+    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
+    for name in ("scalelib", "scalebook", "notebooks"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.ipynb"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", out, copy], check=True)
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_scalelib_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {Path(name) for name in archive.namelist()}
+    assert {path.parts[0] for path in names} == {"scalelib", f"scalelib-{scalelib.__version__}.dist-info"}
+    here = [
+        path for path in (ROOT / "scalelib").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert {path.relative_to(ROOT) for path in here} <= names
+
+
+README_EXAMPLE = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+SETTING = """
+import numpy as np
+images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
+measures = images.mean((1, 2, 3))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel in it, and the dependencies of this one; no checkout can be imported."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    options = ["--quiet", "--no-deps", "--no-index", "--python", folder / "bin" / "python"]
+    subprocess.run([sys.executable, "-m", "pip", *options[3:], "install", *options[:3], wheel], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_runs_the_example_and_the_commands(environment: Path, tmp_path: Path) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        command = [environment / "bin" / "python", *arguments]
+        clean = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "KERAS_BACKEND": "tensorflow", "CI": "1"}
+        done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    assert README_EXAMPLE
+    example = README_EXAMPLE[1].replace(
+        '"InceptionV3", weights="imagenet"', '"MobileNet", weights="random", alpha=0.25'
+    )
+    assert "MobileNet" in example
+    where = "import scalelib\nprint(scalelib.__file__, small.output_shape)"
+    shown = run("-c", f"{SETTING}\n{example}\n{where}")
+    assert str(environment) in shown
+    assert "(None, 1)" in shown
+    (tmp_path / "photos").mkdir()
+    rows = ["file,size"]
+    for i, level in enumerate(np.random.default_rng(0).integers(0, 200, 24)):
+        noise = np.random.default_rng(i).integers(0, 50, (32, 32, 3))
+        Image.fromarray((level + noise).astype(np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+        rows.append(f"{i}.png,{level}")
+    (tmp_path / "sizes.csv").write_text("\n".join(rows))
+    network = "--network MobileNet --weights random --alpha 0.25 --input-size 32 --taps conv_pw_1 conv_pw_3"
+    data = "--images photos --measures sizes.csv --image-column file --measure-column size --repeats 2"
+    assert "Best tap to prune at" in run("-m", "scalelib.cli", "quantify", *network.split(), *data.split())
+    assert "Pruned MobileNet" in run(
+        "-m", "scalelib", "prune", "--from", "results/my", "--out", "small.keras"
+    )
+    assert "usage: scalelib magnification" in run("-m", "scalelib", "magnification", "--help")
+    assert "squeezenet" in run("-m", "scalelib", "fetch", "--list")
+    assert run("-m", "scalelib", "ledger", code=2).startswith("scalelib ledger: needs a checkout")
