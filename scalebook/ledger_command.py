@@ -1,7 +1,4 @@
-"""``scalelib ledger``: the scoreboard in a terminal, as JSON, as CSV and as a badge.
-
-Reads the paper's tables and the results through :mod:`scalebook.ledger`, and prints; computes nothing itself.
-"""
+"""``scalelib ledger``: the scoreboard in a terminal, as JSON, as CSV and as a badge. Prints; computes nothing itself."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from scalebook.claims import NOT_RUN, STATUSES
 from scalelib.results import write_atomic
 
 EXAMPLES = """\
@@ -22,15 +20,13 @@ Every claim of the paper with its status on real data (with --profile control al
 experiment), then one line per network with the numbers behind it; every results file is checked against its card and
 every threshold against the record of those written down beforehand.
 Statuses: reproduced, partly, not reproduced, inconclusive, not run."""
-MARKS = {"reproduced": "✔", "partly": "◐", "not reproduced": "✘", "inconclusive": "?", "not run": "–"}
-PROFILES = ("paper", "compact", "control")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.epilog = EXAMPLES
     parser.add_argument(
-        "--profile", action="append", metavar="NAME", choices=PROFILES,
+        "--profile", action="append", metavar="NAME", choices=("paper", "compact", "control"),
         help="paper, compact or control; may be given again (default: all three)",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
@@ -41,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Judge, print, write."""
-    from scalebook.ledger import as_data, build_ledger
+    """Judge, write, print."""
+    from scalebook.ledger import PROFILES, as_data, build_ledger
     from scalebook.pages import badge_svg
 
     ledger = build_ledger(options.paper, options.results, profiles=options.profile or PROFILES)
@@ -54,13 +50,12 @@ def run(options: argparse.Namespace) -> int:
     if options.badge:
         _write(options.badge, badge_svg(ledger))
     # Last, so that a reader who stops reading, such as head, keeps no file from being written.
-    print("\n".join(_lines(data, shutil.get_terminal_size().columns)))
+    print("\n".join(_lines(data, max(shutil.get_terminal_size().columns, 60))))
     return 0
 
 
 def _lines(data: dict[str, Any], width: int) -> list[str]:
-    counts = data["counts"]
-    lines = [_counts(f"{len(data['claims'])} claims, {data['basis']}", counts["claims"])]
+    lines = [_counts(f"{len(data['claims'])} claims, {data['basis']}", data["counts"]["claims"])]
     section = ""
     for claim in sorted(
         data["claims"], key=lambda claim: [int(part) for part in claim["section"].split(".")]
@@ -68,17 +63,16 @@ def _lines(data: dict[str, Any], width: int) -> list[str]:
         if claim["section"] != section:
             section = claim["section"]
             lines += ["", f"§ {section}"]
-        lines += _wrapped(f"{_mark(claim['status']):17} {claim['claim']}", width, 2, 20)
+        status = f"{STATUSES[claim['status']].symbol} {claim['status']}"
+        lines += _wrapped(f"{status:17} {claim['claim']}", width, 2, 20)
         for profile, found in claim["profiles"].items():
             for row in found["networks"]:
                 name = f"{profile}, {row['network']}" if row["network"] else profile
-                if row["status"] != "not run" or row["network"] or len(claim["profiles"]) == 1:
+                if row["status"] != NOT_RUN or row["network"] or len(claim["profiles"]) == 1:
                     lines += _wrapped(f"{name}: {row['status']}. {row['evidence']}", width, 20, 22)
     lines += ["", "Cells of the paper's tables"]
-    lines += [
-        "  " + _counts(f"Table {table}" if table != "figure" else "Figure's labels", found)
-        for table, found in counts["cells"].items()
-    ]
+    for table, found in data["counts"]["cells"].items():
+        lines.append("  " + _counts(f"Table {table}" if table != "figure" else "Figure's labels", found))
     return lines
 
 
@@ -86,14 +80,9 @@ def _counts(what: str, counts: dict[str, int]) -> str:
     return f"{what}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def _mark(status: str) -> str:
-    return f"{MARKS[status]} {status}"
-
-
 def _wrapped(text: str, width: int, first: int, later: int) -> list[str]:
-    return textwrap.wrap(
-        text, max(width, 60), initial_indent=" " * first, subsequent_indent=" " * later, break_on_hyphens=False
-    )  # fmt: skip
+    wrapper = textwrap.TextWrapper(width, " " * first, " " * later, break_on_hyphens=False)
+    return wrapper.wrap(text)
 
 
 def _write(name: str, text: str) -> None:

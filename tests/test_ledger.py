@@ -1,35 +1,99 @@
-"""Cells and claims of the paper beside results: numbers recomputed, honest about what was not run, closed to tampering."""
+"""Claims keep the thresholds that were written down; claims and cells of the paper stand beside results, recomputed,
+honest about what was not run, closed to tampering."""
 
 from __future__ import annotations
 
+import inspect
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 from study_tables import corrected, layerwise
 
+from scalebook.claims import STATUSES, check_thresholds, load_claims, overall, threshold_digest
 from scalebook.ledger import as_data, build_ledger, headline
-from scalebook.ledger_command import MARKS
-from scalebook.paper_tables import (
-    COLUMNS,
-    a1_cells,
-    figure_cells,
-    order_kept,
-    table1_cells,
-    table2_cells,
-    table_a1_cells,
-)
+from scalebook.paper_tables import COLUMNS, a1_cells, figure_cells, order_kept, table1_cells, table2_cells
+from scalebook.predicates import PREDICATES
 from scalelib import cli
 from scalelib.errors import ResultsError
 from scalelib.results import Run
 
 ROOT = Path(__file__).parents[1]
 PAPER = ROOT / "paper"
+RECORD = PAPER / "thresholds.sha256"
+ENTRIES = yaml.safe_load((PAPER / "claims.yaml").read_text(encoding="utf-8"))
 LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
 PROTOCOL = {"network": "InceptionV3", "estimator": "ols", "measure": "area_ratio"}
+SUMS = pd.DataFrame({"line": ["row"], "name": ["test"], "printed": [3], "sum": [4], "difference": [1]})
+each_claim = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
+
+
+def loaded(folder: Path, entries: list[dict]) -> list:
+    (folder / "claims.yaml").write_text(yaml.safe_dump(entries), encoding="utf-8")
+    return load_claims(folder / "claims.yaml")
+
+
+@each_claim
+def test_a_changed_test_or_choice_of_networks_is_refused_by_the_claims_name(entry, tmp_path):
+    check_thresholds(loaded(tmp_path, ENTRIES), RECORD)
+    for change in ({"test": entry["test"] | {"value": 0.123}}, {"networks": "others"}):
+        changed = [entry | change if one is entry else one for one in ENTRIES]
+        with pytest.raises(ResultsError, match=f"another threshold.* for {entry['id']}\\."):
+            check_thresholds(loaded(tmp_path, changed), RECORD)
+
+
+@each_claim
+def test_every_claim_names_a_test_that_takes_its_arguments_and_a_table_that_its_notebook_writes(entry):
+    arguments = dict(entry["test"])
+    inspect.signature(PREDICATES[arguments.pop("predicate")]).bind(None, **arguments)
+    notebook = (ROOT / "notebooks" / f"{entry['where']['notebook']}.ipynb").read_text(encoding="utf-8")
+    assert f'\\"{entry["where"]["table"].removesuffix(".csv")}\\":' in notebook
+
+
+FIRST, NEW = ENTRIES[0], ENTRIES[0] | {"id": "new"}
+MALFORMED = {
+    "a line alone": (ENTRIES[1:], "alone: interior-peak"),
+    "a claim alone": ([*ENTRIES, NEW], "alone: new"),
+    "twice": ([FIRST, FIRST], "'interior-peak' twice"),
+    **{
+        f"without {key}": ([{k: v for k, v in FIRST.items() if k != key}], f"'interior-peak', which differs in {key}")
+        for key in ("refuted", "paper", "where")
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("entries", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_claims_are_refused_by_name(entries, message, tmp_path):
+    with pytest.raises(ResultsError, match=message):
+        check_thresholds(loaded(tmp_path, entries), RECORD)
+
+
+def test_wording_and_place_do_not_change_the_digest(tmp_path):
+    moved = FIRST | {"claim": "Other words.", "where": {"notebook": "x", "table": "y"}}
+    before, after = loaded(tmp_path, [FIRST]), loaded(tmp_path, [moved])
+    assert threshold_digest(before[0]) == threshold_digest(after[0])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "not run"], "reproduced"),
+        (["reproduced", "inconclusive"], "partly"),
+        (["reproduced", "not reproduced"], "partly"),
+        (["inconclusive", "not reproduced"], "not reproduced"),
+        (["inconclusive", "inconclusive"], "inconclusive"),
+        (["not run"], "not run"),
+        ([], "not run"),
+    ],
+)
+def test_overall_status(statuses, expected):
+    assert overall(statuses) == expected
 
 
 def a1_study() -> pd.DataFrame:
@@ -46,264 +110,180 @@ def a1_study() -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def archive(root: Path, profile: str, notebook: str, **tables: pd.DataFrame) -> None:
-    Run(notebook, profile=profile, parameters={}, folder=root / profile / notebook).write(tables)
+@pytest.mark.parametrize(
+    ("where", "paper", "ours", "facts"),
+    [
+        (("mixed8", "imagenet"), 0.84, corrected(HIGH), ("compared", 3, True, True)),
+        (("mixed0", "random"), -283, corrected([-2, -3, -4], share=0), ("compared", 3, True, False)),
+    ],
+    ids=["repeats", "weight seeds"],
+)
+def test_cells_of_table_a1_have_our_mean_and_interval_beside_the_papers_value(where, paper, ours, facts):
+    cell = a1_cells(PAPER / "table_a1.csv", a1_study()).set_index(["tap", "condition"]).loc[where]
+    assert (cell.ours, cell.low, cell.high) == pytest.approx(ours)
+    assert (round(cell.paper, 2), cell.difference) == pytest.approx((paper, ours[0] - cell.paper), abs=0.5)
+    assert (cell.status, cell.units, cell.same_sign, cell.overlap) == facts
 
 
-class TestTableA1:
-    def test_compared_cells_have_our_mean_corrected_interval_and_difference(self):
-        cell = (
-            a1_cells(PAPER / "table_a1.csv", a1_study())
-            .set_index(["tap", "condition"])
-            .loc[("mixed8", "imagenet")]
-        )
-        assert (cell.ours, cell.low, cell.high) == pytest.approx(corrected(HIGH))
-        assert (cell.paper, cell.difference) == pytest.approx((0.84, np.mean(HIGH) - 0.84))
-        assert (cell.status, cell.same_sign, cell.overlap) == ("compared", True, True)
-
-    def test_random_weights_have_the_seed_as_unit_and_one_far_off_does_not_overlap(self):
-        cell = (
-            a1_cells(PAPER / "table_a1.csv", a1_study())
-            .set_index(["tap", "condition"])
-            .loc[("mixed0", "random")]
-        )
-        assert (cell.ours, cell.low, cell.high) == pytest.approx(corrected([-2, -3, -4], share=0))
-        assert (cell.units, cell.same_sign, cell.overlap) == (3, True, False)  # the paper has −283
-
-    def test_other_cells_are_not_run_and_say_what_they_need(self):
-        cells = a1_cells(PAPER / "table_a1.csv", a1_study())
-        left = cells[cells.status == "not run"]
-        assert len(cells) == 39
-        assert len(left) == 39 - 4
-        assert left.ours.isna().all()
-        assert left.overlap.isna().all()
-        assert left.needs.str.contains("profile").all()
-        assert "random weights" in left.needs[(left.tap == "mixed8") & (left.condition == "random")].item()
-
-    def test_nothing_run_gives_the_same_columns(self):
-        assert (
-            list(a1_cells(PAPER / "table_a1.csv"))
-            == COLUMNS
-            == list(a1_cells(PAPER / "table_a1.csv", a1_study()))
-        )
-
-    def test_a_page_gets_the_columns_that_vary(self):
-        assert {"paper", "ours", "low", "high", "difference", "status"} <= set(
-            table_a1_cells(PAPER / "table_a1.csv")
-        )
+def test_other_cells_are_not_run_and_say_what_they_need():
+    cells = a1_cells(PAPER / "table_a1.csv", a1_study())
+    left = cells[cells.status == "not run"]
+    assert (len(cells), len(left)) == (39, 39 - 4)
+    assert left[["ours", "overlap"]].isna().all(axis=None)
+    assert left.needs.str.contains("profile").all()
+    assert "random weights" in left.needs[(left.tap == "mixed8") & (left.condition == "random")].item()
+    assert list(a1_cells(PAPER / "table_a1.csv")) == COLUMNS == list(cells)
 
 
 def test_figure_labels_are_one_plus_the_log_of_the_mean_exponential():
     cell = figure_cells(PAPER / "figure_labels.csv", a1_study()).set_index("tap").loc["mixed8"]
     values = np.add.outer(HIGH, (-0.04, 0.04))
-    assert cell.ours == pytest.approx(1 + np.log(np.mean(np.exp(values)) / np.e))
-    assert cell.paper == 0.85
+    assert (cell.ours, cell.paper) == pytest.approx((1 + np.log(np.mean(np.exp(values)) / np.e), 0.85))
     assert np.isnan(cell.low)
 
 
-class TestTable2:
-    SEEDS = (50.0, 55.0, 60.0)
-
-    def scores(self) -> pd.DataFrame:
-        rows = [
-            {"network": "ResNet50", "row": "pruned", "tap": "add15", "target": target, "seed": seed, "slide": slide,
-             "mae_px": mae if (slide, target) == ("all", "area") else 1e3, "kappa": 0.5 + seed / 10}
-            for seed, mae in enumerate(self.SEEDS) for slide in ("all", "s1") for target in ("area", "log2_magnification")
-        ]  # fmt: skip
-        return pd.DataFrame(rows)
-
-    def test_published_cells_have_unit_spread_and_source(self):
-        table = pd.read_csv(PAPER / "table2.csv")
-        assert table.shape == (12, 9)
-        assert (
-            table.set_index(["network", "row", "score"])["mean"].loc[("InceptionV3", "pruned", "kappa")]
-            == 0.571
-        )
-        assert table.unit.isin(["px", "1"]).all()
-        assert table.source.str.contains("10.3390/make3020019").all()
-
-    def test_brackets_over_ten_seeds_become_the_interval_of_a_mean(self):
-        cell = (
-            table2_cells(PAPER / "table2.csv")
-            .set_index(["network", "condition"])
-            .loc[("ResNet50", "pruned, mae_px")]
-        )
-        half = 3.10 / np.sqrt(10) * stats.t.ppf(0.975, 9)
-        assert (cell.paper_low, cell.paper_high) == pytest.approx((54.76 - half, 54.76 + half))
-        assert cell.status == "not run"
-        assert "GPU" in cell.needs
-
-    def test_our_cell_is_the_mean_over_seeds_of_all_patches_and_the_area_target(self):
-        cells = table2_cells(PAPER / "table2.csv", self.scores()).set_index(["network", "condition"])
-        cell = cells.loc[("ResNet50", "pruned, mae_px")]
-        assert (cell.ours, cell.low, cell.high) == pytest.approx(corrected(self.SEEDS, share=0))
-        assert cell.overlap
-        assert (cells.status == "compared").sum() == 2
-
-
-def test_table_1_is_not_run_cell_by_cell():
-    cells = table1_cells(PAPER / "table1.csv")
-    assert len(cells) == 32
-    assert set(cells.status) == {"not run"}
-    assert cells.needs.str.contains("BCa").all()
+def test_table_2_has_intervals_of_means_over_seeds_on_all_patches_and_the_area_target():
+    published = pd.read_csv(PAPER / "table2.csv")
+    assert published.unit.isin(["px", "1"]).all()
+    assert published.source.str.contains("10.3390/make3020019").all()
+    errors = (50.0, 55.0, 60.0)
+    rows = [
+        {"network": "ResNet50", "row": "pruned", "tap": "add15", "target": target, "seed": seed, "slide": slide,
+         "mae_px": mae if (slide, target) == ("all", "area") else 1e3, "kappa": 0.5 + seed / 10}
+        for seed, mae in enumerate(errors) for slide in ("all", "s1") for target in ("area", "log2_magnification")
+    ]  # fmt: skip
+    cells = table2_cells(PAPER / "table2.csv", pd.DataFrame(rows)).set_index(["network", "condition"])
+    cell = cells.loc[("ResNet50", "pruned, mae_px")]
+    half = 3.10 / np.sqrt(10) * stats.t.ppf(0.975, 9)
+    assert (cell.paper_low, cell.paper_high) == pytest.approx((54.76 - half, 54.76 + half))
+    assert (cell.ours, cell.low, cell.high) == pytest.approx(corrected(errors, share=0))
+    assert cell.overlap
+    assert (cells.status == "compared").sum() == 2
+    assert cells.needs[cells.status == "not run"].str.contains("GPU").all()
 
 
 def test_table_1_has_our_counts_where_patches_were_cut_and_compares_no_sign():
+    assert set(table1_cells(PAPER / "table1.csv").status) == {"not run"}
     published = pd.read_csv(PAPER / "table1.csv")
     ours = published[["split", "magnification"]].assign(ours=published.patches // 10)
     cells = table1_cells(PAPER / "table1.csv", ours).set_index(["condition", "tap"])
-    assert set(cells.status) == {"compared"}
-    assert cells.ours["validation", "30X"] == 350
-    assert cells.difference["validation", "30X"] == 350 - 3504
+    assert len(cells) == (cells.status == "compared").sum() == 32
+    assert (cells.ours["validation", "30X"], cells.difference["validation", "30X"]) == (350, 350 - 3504)
     assert cells[["same_sign", "overlap", "low"]].isna().all(axis=None)
     assert order_kept(cells.loc["train"]) == (28, 28)
-    part = table1_cells(PAPER / "table1.csv", ours[ours.split == "train"])
-    assert (part.status == "compared").sum() == 8
 
 
 def test_order_counts_pairs_and_ignores_what_was_not_run():
     cells = pd.DataFrame(
-        {"paper": [1, 2, 3, 9], "ours": [1.0, 3.0, 2.0, np.nan], "status": ["compared"] * 3 + ["not run"]}
+        {"paper": [1, 2, 3, 9], "ours": [1, 3, 2, np.nan], "status": ["compared"] * 3 + ["not run"]}
     )
     assert order_kept(cells) == (2, 3)
 
 
-class TestLedger:
-    @pytest.fixture
-    def results(self, tmp_path: Path) -> Path:
-        good = layerwise({"a": LOW, "b": HIGH, "c": MID, "pre_softmax": MID, "softmax": LOW})
-        archive(
-            tmp_path, "compact", "04_layerwise_r2", **{"layerwise_r2.csv.gz": pd.concat([good, a1_study()])}
-        )
-        bad = layerwise({"a": HIGH, "b": MID, "pre_softmax": LOW}, weights="all scales")
-        archive(tmp_path, "control", "04_layerwise_r2", **{"layerwise_r2.csv.gz": bad})
-        sums = pd.DataFrame(
-            {"line": ["row"], "name": ["test"], "printed": [3], "sum": [4], "difference": [1]}
-        )
-        archive(tmp_path, "control", "07_interpolation_peak", table1_sums=sums)
-        return tmp_path
-
-    def test_headline_comes_from_real_data_and_profiles_stand_apart(self, results):
-        ledger = build_ledger(PAPER, results)
-        rows = ledger.verdicts[ledger.verdicts.claim == "interior-peak"].set_index("profile").status
-        assert rows.control == "not reproduced"
-        assert rows.paper == "not run"
-        assert (
-            headline(ledger)["interior-peak"] == "reproduced"
-        )  # SqueezeNet and InceptionV3 have no ridge rows on s
-
-    def test_a_claim_about_the_paper_itself_counts_whatever_the_profile(self, results):
-        assert headline(build_ledger(PAPER, results))["table1-consistent"] == "not reproduced"
-
-    def test_every_claim_and_cell_has_a_status(self, results):
-        data = as_data(build_ledger(PAPER, results))
-        assert sum(data["counts"]["claims"].values()) == len(data["claims"]) == 19
-        assert {table: sum(counts.values()) for table, counts in data["counts"]["cells"].items()} == {
-            "1": 32, "2": 12, "A1": 39, "figure": 3}  # fmt: skip
-        assert {cell["profile"] for cell in data["cells"] if cell["status"] == "compared"} == {"compact"}
-
-    def test_json_is_plain_and_without_nan(self, results):
-        text = json.dumps(as_data(build_ledger(PAPER, results)), allow_nan=False)
-        assert json.loads(text)["results"]["compact/04_layerwise_r2"]["profile"] == "compact"
-
-    @pytest.mark.parametrize("profiles", [["control"], ["paper"], ["compact", "control"]])
-    def test_any_choice_of_profiles_works(self, results, profiles):
-        ledger = build_ledger(PAPER, results, profiles=profiles)
-        assert set(ledger.verdicts.profile) == set(profiles)
-        assert len(ledger.cells) == 86
-
-    def test_cells_come_from_the_first_profile_that_has_them(self, results):
-        archive(results, "paper", "04_layerwise_r2", layerwise_r2=layerwise({"mixed8": MID}, **PROTOCOL))
-        cells = build_ledger(PAPER, results).cells.set_index(["table", "tap", "condition"]).sort_index()
-        assert cells.loc[("A1", "mixed8", "imagenet"), "profile"] == "paper"
-        assert cells.loc[("A1", "mixed9", "imagenet"), "profile"] == "compact"
-
-    def test_an_edited_number_is_refused_by_file(self, results):
-        path = results / "control" / "07_interpolation_peak" / "table1_sums.csv"
-        path.write_text(path.read_text().replace("4", "3"))
-        with pytest.raises(ResultsError, match=r"07_interpolation_peak/table1_sums\.csv"):
-            build_ledger(PAPER, results)
-
-    def test_an_edited_threshold_is_refused_by_claim(self, results, tmp_path):
-        paper = tmp_path / "paper"
-        paper.mkdir()
-        for path in PAPER.iterdir():
-            (paper / path.name).write_bytes(path.read_bytes())
-        claims = (paper / "claims.yaml").read_text(encoding="utf-8")
-        (paper / "claims.yaml").write_text(claims.replace("taps_apart: 2", "taps_apart: 5"), encoding="utf-8")
-        with pytest.raises(ResultsError, match="chosen-tap-transfers"):
-            build_ledger(paper, results)
+def archive(root: Path, profile: str, notebook: str, **tables: pd.DataFrame) -> None:
+    tables = {"layerwise_r2.csv.gz" if name == "layerwise_r2" else name: t for name, t in tables.items()}
+    Run(notebook, profile=profile, parameters={}, folder=root / profile / notebook).write(tables)
 
 
-class TestCommand:
-    def run(self, capsys, *arguments: str) -> tuple[int, str, str]:
-        status = cli.main(["ledger", "--paper", str(PAPER), *arguments])
-        out, error = capsys.readouterr()
-        return status, out, error
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    good = layerwise({"a": LOW, "b": HIGH, "c": MID, "pre_softmax": MID, "softmax": LOW})
+    bad = layerwise({"a": LOW, "b": MID, "c": MID, "pre_softmax": HIGH}, network="bad")
+    headless = layerwise({"a": LOW, "b": HIGH, "c": MID}, network="headless")
+    rows = pd.concat([good, bad, headless, a1_study()])
+    chosen = pd.DataFrame({"network": "n", "weights": "imagenet", "half": [1, 2], "tap": "x", "depth": [0.8, 0.9]})  # fmt: skip
+    archive(tmp_path, "compact", "04_layerwise_r2", layerwise_r2=rows, chosen_taps=chosen)
+    control = layerwise({"a": HIGH, "b": MID, "pre_softmax": LOW}, weights="all scales")
+    archive(tmp_path, "control", "04_layerwise_r2", layerwise_r2=control)
+    archive(tmp_path, "control", "07_interpolation_peak", table1_sums=SUMS)
+    return tmp_path
 
-    def test_prints_every_claim_and_writes_the_same_as_json_and_csv(self, tmp_path, capsys):
-        archive(tmp_path, "compact", "04_layerwise_r2", **{"layerwise_r2.csv.gz": a1_study()})
-        status, out, _ = self.run(
-            capsys,
-            "--results",
-            str(tmp_path),
-            "--json",
-            str(tmp_path / "x.json"),
-            "--csv",
-            str(tmp_path / "x.csv"),
-        )
-        data = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-        words = " ".join(out.split())
-        assert status == 0
-        for claim in data["claims"]:
-            assert claim["claim"] in words
-        assert all(f"{count} {name}" in words for name, count in data["counts"]["claims"].items() if count)
-        assert "Table A1: 4 compared, 35 not run" in words or "Table A1: 35 not run, 4 compared" in words
-        assert len(pd.read_csv(tmp_path / "x.csv")) == sum(
-            len(found["networks"]) for claim in data["claims"] for found in claim["profiles"].values()
-        )
 
-    def test_every_status_in_the_json_is_the_one_that_is_printed(self, tmp_path, capsys):
-        good = layerwise({"a": LOW, "b": HIGH, "c": MID, "pre_softmax": MID, "softmax": LOW})
-        tables = {"layerwise_r2.csv.gz": pd.concat([good, a1_study()])}
-        archive(tmp_path, "compact", "04_layerwise_r2", **tables)
-        _, out, _ = self.run(capsys, "--results", str(tmp_path), "--json", str(tmp_path / "x.json"))
-        self.printed_as_in(out, tmp_path / "x.json", at_least={"reproduced", "not run"})
+def test_each_network_of_each_profile_is_judged_by_its_own_rows_and_labels(results):
+    ledger = build_ledger(PAPER, results)
+    rows = ledger.verdicts[ledger.verdicts.claim == "interior-peak"].set_index(["profile", "network"]).status
+    assert rows["compact"].to_dict() == {
+        "net": "reproduced", "bad": "not reproduced", "headless": "not run", "InceptionV3": "not run", "SqueezeNet": "not run",
+    }  # fmt: skip
+    assert rows["control", "net"] == "not reproduced"  # trained weights bear another label there
+    assert rows["paper"].to_dict() == {"": "not run"}
 
-    @pytest.mark.slow
-    def test_json_of_the_archived_results_holds_what_is_printed(self, tmp_path, capsys):
-        _, out, _ = self.run(capsys, "--results", str(ROOT / "results"), "--json", str(tmp_path / "x.json"))
-        self.printed_as_in(out, tmp_path / "x.json", at_least={"reproduced", "not reproduced"})
 
-    def printed_as_in(self, out: str, file: Path, *, at_least: set[str]) -> None:
-        data, words = json.loads(file.read_text(encoding="utf-8")), " ".join(out.split())
-        assert at_least <= {claim["status"] for claim in data["claims"]}
-        for claim in data["claims"]:
-            assert f"{MARKS[claim['status']]} {claim['status']} {claim['claim']}" in words, claim["id"]
-            for profile, found in claim["profiles"].items():
-                for row in found["networks"]:
-                    name = f"{profile}, {row['network']}" if row["network"] else profile
-                    if row["status"] != "not run":
-                        line = " ".join(f"{name}: {row['status']}. {row['evidence']}".split())
-                        assert line in words, (claim["id"], name)
-        for table in ("1", "2", "A1"):
-            own = [cell["status"] for cell in data["cells"] if cell["table"] == table]
-            line = next(part for part in out.splitlines() if part.strip().startswith(f"Table {table}:"))
-            for status in set(own):
-                assert f"{own.count(status)} {status}" in line
+def test_headline_comes_from_real_data_unless_a_claim_is_about_no_network(results):
+    status = headline(build_ledger(PAPER, results))
+    assert status["interior-peak"] == "partly"
+    assert status["prune-point-inside"] == "reproduced"  # its own table
+    assert status["table1-consistent"] == "not reproduced"  # from the control profile
+    assert status["chosen-tap-transfers"] == "not run"
 
-    def test_without_results_everything_is_not_run(self, tmp_path, capsys):
-        status, out, _ = self.run(capsys, "--results", str(tmp_path))
-        assert status == 0
-        assert "19 claims, on real data: 19 not run" in out
 
-    def test_a_folder_without_claims_is_refused(self, tmp_path, capsys):
-        assert cli.main(["ledger", "--paper", str(tmp_path)]) == 2
-        assert "no claims.yaml" in capsys.readouterr().err
+@pytest.mark.parametrize("profiles", [["control"], ["paper"], ["compact", "control"], ["paper", "compact", "control"]])  # fmt: skip
+def test_every_claim_and_cell_has_a_status_whatever_the_profiles(results, profiles):
+    ledger = build_ledger(PAPER, results, profiles=profiles)
+    data = json.loads(json.dumps(as_data(ledger), allow_nan=False))
+    assert set(ledger.verdicts.profile) == set(profiles)
+    assert sum(data["counts"]["claims"].values()) == len(data["claims"]) == 19
+    counts = {table: sum(found.values()) for table, found in data["counts"]["cells"].items()}
+    assert counts == {"1": 32, "2": 12, "A1": 39, "figure": 3}
+    compared = {cell["profile"] for cell in data["cells"] if cell["status"] == "compared"}
+    assert compared == {"compact"} & set(profiles)
 
-    def test_unwritable_output_is_refused_in_one_message(self, tmp_path, capsys):
-        status, _, error = self.run(
-            capsys, "--results", str(tmp_path), "--json", str(tmp_path / "no" / "x.json")
-        )
-        assert status == 2
-        assert "cannot write" in error
+
+def test_cells_come_from_the_first_profile_that_has_them(results):
+    archive(results, "paper", "04_layerwise_r2", layerwise_r2=layerwise({"mixed8": MID}, **PROTOCOL))
+    cells = build_ledger(PAPER, results).cells.set_index(["table", "tap", "condition"]).sort_index()
+    assert cells.loc[("A1", "mixed8", "imagenet"), "profile"] == "paper"
+    assert cells.loc[("A1", "mixed9", "imagenet"), "profile"] == "compact"
+
+
+def test_an_edited_number_and_an_edited_threshold_and_an_unknown_test_are_refused_by_name(results, tmp_path):
+    path = results / "control" / "07_interpolation_peak" / "table1_sums.csv"
+    path.write_text(path.read_text().replace("4", "3"))
+    with pytest.raises(
+        ResultsError, match=r"07_interpolation_peak/table1_sums\.csv is not the file that the run"
+    ):
+        build_ledger(PAPER, results)
+    paper = shutil.copytree(PAPER, tmp_path / "paper")
+    text = (paper / "claims.yaml").read_text(encoding="utf-8")
+    (paper / "claims.yaml").write_text(text.replace("taps_apart: 2", "taps_apart: 5"), encoding="utf-8")
+    with pytest.raises(ResultsError, match="chosen-tap-transfers"):
+        build_ledger(paper, tmp_path / "none")
+    (one,) = loaded(paper, [FIRST | {"test": {"predicate": "interior_peek"}}])
+    (paper / "thresholds.sha256").write_text(f"{threshold_digest(one)} {one.id}\n")
+    with pytest.raises(ResultsError, match="Did you mean 'interior_peak'"):
+        build_ledger(paper, tmp_path / "none")
+
+
+@pytest.mark.parametrize("archived", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_command_prints_and_writes_every_status(results, tmp_path, capsys, archived):
+    folder = ROOT / "results" if archived else results
+    names = {kind: str(tmp_path / f"x.{kind}") for kind in ("json", "csv")}
+    arguments = ["ledger", "--paper", str(PAPER), "--results", str(folder), "--json", names["json"], "--csv", names["csv"]]  # fmt: skip
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    data, words = json.loads(Path(names["json"]).read_text(encoding="utf-8")), " ".join(out.split())
+    assert {"reproduced", "not reproduced"} <= {claim["status"] for claim in data["claims"]}
+    rows = 0
+    for claim in data["claims"]:
+        assert f"{STATUSES[claim['status']].symbol} {claim['status']} {claim['claim']}" in words, claim["id"]
+        for profile, found in claim["profiles"].items():
+            rows += len(found["networks"])
+            for row in found["networks"]:
+                name = f"{profile}, {row['network']}" if row["network"] else profile
+                line = " ".join(f"{name}: {row['status']}. {row['evidence']}".split())
+                assert row["status"] == "not run" or line in words, (claim["id"], name)
+    assert len(pd.read_csv(names["csv"])) == rows
+    for table in ("1", "2", "A1"):
+        own = [cell["status"] for cell in data["cells"] if cell["table"] == table]
+        line = next(part for part in out.splitlines() if part.strip().startswith(f"Table {table}:"))
+        assert all(f"{own.count(status)} {status}" in line for status in own)
+
+
+def test_command_says_what_it_lacks(tmp_path, capsys):
+    assert cli.main(["ledger", "--paper", str(PAPER), "--results", str(tmp_path)]) == 0
+    assert "19 claims, on real data: 19 not run" in capsys.readouterr().out
+    assert cli.main(["ledger", "--paper", str(tmp_path)]) == 2
+    assert "no claims.yaml" in capsys.readouterr().err
+    lost = str(tmp_path / "no" / "x.json")
+    assert cli.main(["ledger", "--paper", str(PAPER), "--results", str(tmp_path), "--json", lost]) == 2
+    assert "cannot write" in capsys.readouterr().err

@@ -1,0 +1,216 @@
+"""Scoreboard and badge: whole HTML, every claim and cell there, readable without colour, sight or script."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from study_tables import layerwise
+
+from scalebook import pages
+from scalebook.claims import STATUSES
+from scalebook.ledger import REAL, Ledger, build_ledger, headline
+from scalelib import cli
+from scalelib.results import Run
+
+ROOT = Path(__file__).parents[1]
+PAPER = ROOT / "paper"
+STATIC = ROOT / "book" / "_static"
+LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Reader(HTMLParser):
+    """Fails on tags that do not close in order; keeps tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        self.found.append((tag, dict(attributes)))
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    taps = {"a": LOW, "b": HIGH, "c": MID, "pre_softmax": MID}
+    protocol = {"network": "InceptionV3", "estimator": "ols", "measure": "area_ratio"}
+    real = pd.concat([layerwise(taps, network="net <&> co"), layerwise({"mixed8": HIGH}, **protocol)])
+    for profile, table in (("compact", real), ("control", layerwise(taps, weights="all scales"))):
+        run = Run("04_layerwise_r2", profile=profile, parameters={}, folder=folder / profile / "04_layerwise_r2")  # fmt: skip
+        run.write({"layerwise_r2.csv.gz": table})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ledger(results: Path) -> Ledger:
+    return build_ledger(PAPER, results)
+
+
+@pytest.fixture(scope="module")
+def archived() -> Ledger:
+    return build_ledger(PAPER, ROOT / "results", profiles=REAL)
+
+
+def no_page(profile: str, claim: object) -> None:
+    return None
+
+
+@pytest.mark.parametrize("which", ["ledger", "nothing"])
+def test_every_part_is_whole_html_whatever_was_run(which, ledger, tmp_path):
+    found = ledger if which == "ledger" else build_ledger(PAPER, tmp_path)
+    rows = {table: len(Reader(pages.cells(found, table)).all("tr")) for table in ("1", "2", "A1", "figure")}
+    assert rows == {"1": 5, "2": 7, "A1": 14, "figure": 4}
+    counts = [int(n) for n in re.findall(r'class="count">(\d+)<', pages.glance(found))]
+    assert sum(counts[::2]) == sum(counts[1::2]) == len(found.claims)
+    assert counts[::2] == [(headline(found) == status).sum() for status in STATUSES]
+    page = Reader(pages.claims(found, no_page))
+    assert len(page.all("details")) == len(found.claims)
+    for claim in found.claims:
+        assert claim.claim in page.text
+        assert claim.refuted in page.text
+
+
+def test_status_is_never_colour_alone_and_filters_wait_for_the_script(ledger):
+    page = Reader(pages.claims(ledger, no_page))
+    for status in set(headline(ledger)):
+        assert f"{STATUSES[status].symbol} {status}" in page.text
+    assert {a["data-real"] for a in page.all("li") if "data-real" in a} == set(headline(ledger))
+    assert "net <&> co" in page.text  # escaped, so that it is read as text
+    assert "hidden" in next(a for a in page.all("div") if a.get("class") == "scoreboard-filters")
+    pressed = [a["data-filter"] for a in page.all("button") if a["aria-pressed"] == "true"]
+    assert pressed == ["profile", "status", "section"]
+
+
+def test_pages_in_the_book_are_linked_and_others_are_not(ledger):
+    linked = pages.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None)
+    assert {a["href"] for a in Reader(linked).all("a")} >= {"compact/04_layerwise_r2.html"}
+    assert not any("control" in str(a["href"]) for a in Reader(linked).all("a"))
+
+
+def test_table_a1_shows_ours_beside_the_paper_and_not_run_elsewhere(ledger):
+    text = Reader(pages.cells(ledger, "A1")).text
+    assert "1 of 39 cells compared, ours from real data" in text
+    assert "ours 0.80 (" in text
+    assert text.count("not run") >= 38
+    assert "−11,077" in text
+    assert "17,904" in pages.cells(ledger, "1")
+
+
+def test_errata_name_lines_and_the_cells_that_explain_them():
+    sums = {"line": ["row", "column"], "name": ["test", "5X"], "printed": [9, 7], "sum": [12, 7], "difference": [3, 0]}  # fmt: skip
+    fix = {"explanation": 1, "row": "test", "column": "8X", "printed": 6, "corrected": 3, "slip": "one digit"}
+    text = Reader(pages.errata(pd.DataFrame(sums), pd.DataFrame([fix]))).text
+    assert "1 of 2 rows and columns" in text
+    assert "+3" in text
+    assert "test 8X = 3 (printed 6, one digit)." in text
+    assert "adds up" in pages.errata(pd.DataFrame(sums).assign(difference=0), pd.DataFrame([fix]))
+
+
+def verdicts(*effects: tuple[float, float, float], threshold: float = 0.0) -> pd.DataFrame:
+    rows = pd.DataFrame(effects, columns=["effect", "low", "high"])
+    names = [f"net & {i}" for i in range(len(rows))]
+    return rows.assign(threshold=threshold, quantity="R²", network=names, profile="compact", status="partly")
+
+
+def test_plot_describes_itself_and_its_places_are_linear_in_value():
+    plot = pages.plot(verdicts((0.3, 0.1, 0.5), (-0.2, np.nan, np.nan)))
+    svg = ElementTree.fromstring(pages.render("interval.svg", plot=plot))
+    words = "R²: net & 0 0.30 (0.10 to 0.50); net & 1 −0.20; threshold 0.00"
+    assert (svg.get("role"), svg.get("aria-label"), svg.find("title").text) == ("img", words, words)
+    a, c = (float(circle.get("cx")) for circle in svg.iter("circle"))
+    turn = float(next(line for line in svg.iter("line") if line.get("class") == "threshold").get("x1"))
+    assert (a - turn) / (turn - c) == pytest.approx(0.3 / 0.2, abs=0.01)
+    assert len([line for line in svg.iter("line") if not line.get("class")]) == 1
+
+
+def test_vast_values_bend_the_axis_and_nothing_finite_gives_no_plot():
+    text = pages.render("interval.svg", plot=pages.plot(verdicts((-1e12, -4e12, 2e12))))
+    assert "compressed axis" in text
+    assert all(0 <= float(c.get("cx")) <= 400 for c in ElementTree.fromstring(text).iter("circle"))
+    nothing = pages.plot(verdicts((np.nan, np.nan, np.nan)))
+    assert (
+        pages.render("interval.svg", plot=nothing).strip()
+        == pages.render("small.svg", plot=nothing).strip()
+        == ""
+    )
+
+
+@pytest.mark.parametrize("threshold", [np.nan, 0.1])
+def test_small_plot_has_one_dot_per_network_and_is_not_read_out(threshold):
+    plot = pages.plot(verdicts((0.3, 0.1, 0.5), (-0.2, np.nan, np.nan), threshold=threshold))
+    svg = ElementTree.fromstring(pages.render("small.svg", plot=plot))
+    assert (svg.get("aria-hidden"), len(list(svg.iter("circle")))) == ("true", 2)
+
+
+def test_colours_of_the_style_sheet_are_those_of_the_statuses():
+    css = (STATIC / "scoreboard.css").read_text(encoding="utf-8")
+    colours = dict(re.findall(r"\.s-([a-z-]+) { --status: (#[0-9a-f]{6}); }", css))
+    assert colours == {name.replace(" ", "-"): status.colour for name, status in STATUSES.items()}
+
+
+def test_the_committed_badge_and_the_words_in_the_readme_are_those_of_the_ledger_now(archived):
+    assert (STATIC / "claims.svg").read_text(encoding="utf-8") == pages.badge_svg(archived), "run: make badge"
+    line = f"![{pages.badge_words(archived)}](book/_static/claims.svg)"
+    assert line in (ROOT / "README.md").read_text(encoding="utf-8"), f"write into README.md: {line}"
+
+
+def test_badge_says_its_counts_in_text_title_and_strip_and_fetches_nothing(archived):
+    text = pages.badge_svg(archived)
+    root = ElementTree.fromstring(text)
+    counts = headline(archived).value_counts().reindex(list(STATUSES), fill_value=0)
+    assert [node.text for node in root.iter(f"{SVG}text")][1].startswith(f"{counts['reproduced']} of 19")
+    title = root.find(f"{SVG}title").text
+    assert title == root.get("aria-label") == pages.badge_words(archived)
+    assert all(f"{count} {status}" in title for status, count in counts.items() if count)
+    widths = [float(node.get("width")) for node in root.iter(f"{SVG}rect") if node.get("y")]
+    assert sum(widths) == pytest.approx(float(root.get("width")), abs=0.3)
+    shares = counts[counts > 0].to_numpy() / 19
+    assert np.array(widths) / sum(widths) == pytest.approx(shares, abs=0.01)
+    assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+
+
+def test_badge_is_written_even_if_the_commands_reader_has_gone(tmp_path, results, monkeypatch):
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    monkeypatch.setattr("os.dup2", lambda *_: 0)
+    target = tmp_path / "badge.svg"
+    assert cli.main(["ledger", "--paper", str(PAPER), "--results", str(results), "--badge", str(target)]) == 1
+    assert ElementTree.parse(target).getroot().tag == f"{SVG}svg"
+
+
+@pytest.mark.parametrize("profiles", [["control"], ["control", "paper"]])
+def test_the_control_profile_alone_is_not_called_real_data_and_beside_another_does_not_count(
+    profiles, results
+):
+    found = build_ledger(PAPER, results, profiles=profiles)
+    words = (
+        "in the rendered control experiment: 1 " if profiles == ["control"] else "on real data: 19 not run"
+    )
+    assert pages.badge_words(found).startswith(f"19 claims of the paper, {words}")
