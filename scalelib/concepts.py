@@ -1,30 +1,23 @@
-"""What a regression concept vector is, and how it is stored; fitting it is `scalelib.concepts`. Regression concept vectors: the direction of a tap along which a measure grows. How a network's output changes along a concept's direction at a tap, by finite differences."""
+"""Regression concept vectors: the direction of a tap along which a measure grows, and how an output changes along it. Fitting one needs arrays alone, and no Keras."""
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scalelib.errors import DataError, NetworkError, ResultsError
+from scalelib.errors import NetworkError, ResultsError, require
 from scalelib.linear import ESTIMATORS, fit_linear, one_thread
 from scalelib.regression import r2, refuse_constant_folds, train_test_splits
 from scalelib.results import write_atomic
-from scalelib.validation import check_activations, check_choice, check_problem
+from scalelib.validation import check_activations, check_choice, check_count, check_problem
 
 if TYPE_CHECKING:
     from scalelib.networks import Network
-
-
-FORMAT = 1
-MAY_BE_NAN = ("angle", "alpha")  # JSON has no NaN
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,97 +83,55 @@ class RCV:
         DataError
             If they are no finite matrix with as many channels as the direction has.
         """
-        name = self.tap or "tap"
-        array = np.asarray(activations)
-        rows = len(array) if array.ndim else 0
-        X = check_activations({name: array}, rows, operation="RCV.predict")[name]
-        if X.shape[1] != len(self.direction):
-            raise DataError(
-                f"RCV.predict: activations need the {len(self.direction)} channels that the direction has.\n"
-                f"Received: {X.shape[1]} channels."
-            )
+        X = check_activations({self.tap: activations}, None, operation="RCV.predict")[self.tap]
+        rule = f"activations need the {len(self.direction)} channels that the direction has"
+        require(X.shape[1] == len(self.direction), "RCV.predict", rule, f"{X.shape[1]} channels")
         return self.intercept + self.slope * (X.astype(np.float64) @ self.direction)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a ``.npz`` or ``.json`` file, atomically and without pickle.
+        """Write to a ``.npz`` file, atomically and without pickle.
 
         Parameters
         ----------
         path : path-like
-            Its suffix decides the format. Numbers come back bit for bit from either.
+            Where; :meth:`load` returns every bit.
 
         Raises
         ------
         ResultsError
-            If the suffix is another, or the file cannot be written.
+            If the file cannot be written.
         """
-        record: dict[str, Any] = {"format": FORMAT, **asdict(self)}
-        direction = np.asarray(record.pop("direction"), np.float64)
-        record |= {name: None for name in MAY_BE_NAN if np.isnan(record[name])}
-        if _suffix(path, "RCV.save") == ".json":
-            record["direction"] = direction.tolist()
-            text = json.dumps(record, indent=1, allow_nan=False)
-            write_atomic(path, lambda stream: stream.write(text.encode()))
-        else:
-            text = json.dumps(record, allow_nan=False)
-            write_atomic(path, lambda stream: np.savez(stream, direction=direction, record=np.array(text)))
+        write_atomic(path, lambda stream: np.savez(stream, **asdict(self)))
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RCV:
+        """Read what :meth:`save` wrote.
 
-def load_rcv(path: str | os.PathLike[str]) -> RCV:
-    """Read what `RCV.save` wrote.
+        Parameters
+        ----------
+        path : path-like
+            A ``.npz`` file.
 
-    Parameters
-    ----------
-    path : path-like
-        A ``.npz`` or ``.json`` file.
+        Returns
+        -------
+        RCV
 
-    Returns
-    -------
-    RCV
-
-    Raises
-    ------
-    ResultsError
-        If there is no such file, or it is truncated, of another format or holds no unit vector.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     RCV(np.array([0.6, 0.8]), 1.0, 2.0, r2=0.9, angle=5.0).save(Path(folder) / "scale.npz")
-    ...     load_rcv(Path(folder) / "scale.npz").direction
-    array([0.6, 0.8])
-    """
-    suffix, path = _suffix(path, "load_rcv"), Path(path)
-    try:
-        if suffix == ".json":
-            record = json.loads(path.read_text(encoding="utf-8"))
-        else:
+        Raises
+        ------
+        ResultsError
+            If there is no such file, it is damaged, or holds something else.
+        """
+        try:
             with np.load(path, allow_pickle=False) as stored:
-                record = {**json.loads(stored["record"].item()), "direction": stored["direction"]}
-        if record.pop("format") != FORMAT or set(record) != {field.name for field in fields(RCV)}:
-            raise KeyError("format")
-        record |= {name: float("nan") for name in MAY_BE_NAN if record[name] is None}
-        rcv = RCV(**{**record, "direction": np.asarray(record["direction"], np.float64)})
-        if rcv.direction.ndim != 1 or not np.isclose(np.linalg.norm(rcv.direction), 1):
-            raise ValueError("the direction is no unit vector")
-    except FileNotFoundError as error:
-        raise ResultsError(f"load_rcv: there is no {path.name}.\nReceived: {path}.") from error
-    except (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise ResultsError(
-            f"load_rcv: {path.name} holds no regression concept vector of format {FORMAT}.\n"
-            f"Received: {error}.\nWrite one with RCV.save."
-        ) from error
-    return rcv
-
-
-def _suffix(path: str | os.PathLike[str], operation: str) -> str:
-    suffix = Path(path).suffix
-    if suffix not in (".npz", ".json"):
-        raise ResultsError(
-            f"{operation}: a regression concept vector lives in a .npz or .json file.\nReceived: {Path(path).name}."
-        )
-    return suffix
+                rcv = cls(**{name: array if array.ndim else array.item() for name, array in stored.items()})
+            if rcv.direction.ndim != 1 or not np.isclose(np.linalg.norm(rcv.direction), 1):
+                raise ValueError("the direction is no unit vector")
+        except (OSError, EOFError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+            raise ResultsError(
+                f"RCV.load: {Path(path).name} holds no regression concept vector.\n"
+                f"Received: {error}.\nWrite one with RCV.save."
+            ) from error
+        return rcv
 
 
 def fit_rcv(
@@ -241,18 +192,11 @@ def fit_rcv(
     (array([0., 1., 0.]), 5.0, 2.0)
     """
     operation = "fit_rcv"
-    [estimator] = check_choice((estimator,), ESTIMATORS, name="estimator", operation=operation)
-    name = tap or "tap"
-    arrays, y, labels = check_problem({name: activations}, measures, groups=groups, operation=operation)
-    X, target = arrays[name], y[:, None]
-    splits = train_test_splits(
-        len(y),
-        repeats=repeats,
-        test_size=test_size,
-        groups=labels,
-        random_state=random_state,
-        operation=operation,
-    )
+    check_choice((estimator,), ESTIMATORS, name="estimator", operation=operation)
+    arrays, y, labels = check_problem({tap: activations}, measures, groups=groups, operation=operation)
+    X, target = arrays[tap], y[:, None]
+    how: dict[str, Any] = {"repeats": repeats, "test_size": test_size, "random_state": random_state}
+    splits = train_test_splits(len(y), groups=labels, operation=operation, **how)
     scores, vectors = [], []
     with one_thread():
         for repeat, (train, test) in enumerate(splits):
@@ -263,12 +207,8 @@ def fit_rcv(
         fit = fit_linear(X, target, estimator)
     coefficients = fit.coefficients[:, 0]
     slope = float(np.linalg.norm(coefficients))
-    if slope == 0:
-        raise DataError(
-            f"{operation}: the activations must tell something about the measure.\n"
-            f"Received: {X.shape[1]} channels of {name!r}; the mean of the {len(y)} measures is the best "
-            "prediction."
-        )
+    received = f"{X.shape[1]} channels of {tap!r}; the mean of the {len(y)} measures is the best prediction"
+    require(slope, operation, "the activations must tell something about the measure", received)
     return RCV(
         direction=coefficients / slope,
         intercept=float(fit.offsets[0] - fit.centre @ coefficients),
@@ -281,49 +221,6 @@ def fit_rcv(
         n_images=len(y),
         repeats=len(splits),
     )
-
-
-def bidirectional_relevance(sensitivities: Any, r2: float) -> float:
-    """Relevance of a concept for an output over a set of images.
-
-    Parameters
-    ----------
-    sensitivities : array_like, shape (n_images,)
-        Of the output along the concept's direction, for at least two images.
-    r2 : float
-        How well the concept is read: held-out R² of the regression concept vector.
-
-    Returns
-    -------
-    float
-        Br = R² · mean / standard deviation of the sensitivities; positive where the output grows
-        with the concept, infinite where all images agree exactly.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two sensitivities, or one is not finite.
-
-    Notes
-    -----
-    Graziani, Andrearczyk and Müller 2018, section 2.3; Graziani et al. 2020, "Concept attribution",
-    eq. 6: R² over the coefficient of variation. The standard deviation has divisor n.
-
-    Examples
-    --------
-    >>> bidirectional_relevance([1.0, 3.0], r2=0.5)
-    1.0
-    """
-    values = np.asarray(sensitivities, np.float64)
-    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise DataError(
-            "bidirectional_relevance: sensitivities must be a vector of at least two finite numbers.\n"
-            f"Received: shape {values.shape}, {int((~np.isfinite(values)).sum())} not finite."
-        )
-    mean, deviation = values.mean(), values.std()
-    if deviation == 0:
-        return float(np.copysign(np.inf, r2 * mean)) if r2 * mean else 0.0
-    return float(r2 * mean / deviation)
 
 
 def _mean_angle(vectors: np.ndarray) -> float:
@@ -397,29 +294,40 @@ def sensitivity(
     >>> sensitivity(net, rcv, np.zeros((2, 32, 32, 3), np.uint8), output=7, of="pre_softmax").shape
     (2,)
     """
-    if not np.isfinite(step) or step <= 0 or batch_size < 1:
-        raise DataError(
-            "sensitivity: step must be a positive number and batch_size at least 1.\n"
-            f"Received: step={step!r}, batch_size={batch_size!r}."
-        )
+    from scalelib.activations import as_images, read_batches, tap_reader
+
+    operation = "sensitivity"
+    require(np.isfinite(step) and step > 0, operation, "step must be a positive number", f"step={step!r}")
+    check_count(batch_size, name="batch_size", operation=operation)
     where = tap or rcv.tap
-    if not where:
-        raise DataError(
-            "sensitivity: a direction needs its tap.\nReceived: rcv.tap is empty, tap=None.\n"
-            f"Pass tap=, one of {', '.join(net.taps)}."
-        )
+    advice = f"Pass tap=, one of {', '.join(net.taps)}"
+    require(where, operation, "a direction needs its tap", "rcv.tap is empty, tap=None", advice)
     head = _head(net, where, of, output)
-    channels = int(net.tensor(where).shape[-1])
-    if len(rcv.direction) != channels:
-        raise DataError(
-            f"sensitivity: the direction must have as many components as {where!r} has channels.\n"
-            f"Received: {len(rcv.direction)} and {channels}."
+    shape = net.tensor(where).shape
+    rule = f"the direction must have as many components as {where!r} has channels"
+    received = f"{len(rcv.direction)} and {shape[-1]}"
+    require(len(rcv.direction) == shape[-1], operation, rule, received)
+    if from_tap:
+        maps = np.asarray(images)
+        fits = maps.ndim == len(shape) and all(
+            b in (None, a) for a, b in zip(maps.shape[1:], shape[1:], strict=True)
         )
-    batches = _given(net, where, images, batch_size) if from_tap else _read(net, where, images, batch_size)
-    slopes = [_slopes(head, batch, rcv.direction, output, step) for batch in batches]
-    if not slopes:
-        raise DataError("sensitivity: at least one image is needed.\nReceived: none.")
-    return np.concatenate(slopes)
+        rule = f"activations must be finite and of the shape of {where!r}, {('n', *shape[1:])}"
+        require(fits and np.isfinite(maps).all() and len(maps), operation, rule, f"shape {maps.shape}")
+        firsts = range(0, len(maps), batch_size)
+        return np.concatenate(
+            [_slopes(head, maps[k : k + batch_size], rcv.direction, output, step) for k in firsts]
+        )
+    given, _ = as_images(images, operation=operation, allow_duplicates=True)
+    rows: list[int] = []
+    slopes: list[np.ndarray] = []
+    for some, values in read_batches(
+        net, tap_reader(net, {where: where}, pooling=None), given, batch_size=batch_size
+    ):
+        rows.extend(some)
+        slopes.append(_slopes(head, values[where], rcv.direction, output, step))
+    require(rows, operation, "at least one image is needed", "none")
+    return np.concatenate(slopes)[np.argsort(rows)]
 
 
 def _slopes(head: Any, maps: np.ndarray, direction: np.ndarray, output: int, step: float) -> np.ndarray:
@@ -440,48 +348,16 @@ def _head(net: Network, tap: str, of: str | None, output: int) -> Any:
 
     start = net.tensor(tap)
     end = net.model.outputs[0] if of is None else net.tensor(of)
-    if len(end.shape) != 2 or isinstance(output, bool) or not 0 <= output < end.shape[-1]:
-        raise NetworkError(
-            "sensitivity: the output must be one unit of a vector.\n"
-            f"Received: unit {output!r} of an output of shape {tuple(end.shape)}."
-        )
-    if start is end:
-        raise NetworkError(f"sensitivity: the output must lie after the tap.\nReceived: {tap!r} for both.")
+    unit = len(end.shape) == 2 and not isinstance(output, bool) and 0 <= output < end.shape[-1]
+    received = f"unit {output!r} of an output of shape {tuple(end.shape)}"
+    require(unit, "sensitivity", "the output must be one unit of a vector", received, error=NetworkError)
+    rule = "the output must lie after the tap"
+    require(start is not end, "sensitivity", rule, f"{tap!r} for both", error=NetworkError)
     try:
         return keras.Model(start, end)
     except (ValueError, KeyError) as error:
         raise NetworkError(
             f"sensitivity: the output must depend on the tap {tap!r} alone.\n"
-            f"Received: an output that another path from the image reaches, or an earlier one.\n"
+            "Received: an output that another path from the image reaches, or an earlier one.\n"
             "Choose a tap that every path runs through, such as the output of a block."
         ) from error
-
-
-def _given(net: Network, tap: str, activations: Any, batch_size: int) -> Iterator[np.ndarray]:
-    maps, shape = np.asarray(activations), net.tensor(tap).shape
-    fits = maps.ndim == len(shape) and all(
-        b is None or a == b for a, b in zip(maps.shape[1:], shape[1:], strict=True)
-    )
-    if not fits or not np.isfinite(maps).all():
-        raise DataError(
-            f"sensitivity: activations must be finite and of the shape of {tap!r}, (n, "
-            f"{', '.join('any' if side is None else str(side) for side in shape[1:])}).\n"
-            f"Received: shape {maps.shape}."
-        )
-    for first in range(0, len(maps), batch_size):
-        yield maps[first : first + batch_size]
-
-
-def _read(net: Network, tap: str, images: Any, batch_size: int) -> Iterator[np.ndarray]:
-    from scalelib.activations import as_images
-    from scalelib.graph import keras
-    from scalelib.images import read_image, resize_image
-
-    reader = keras.Model(net.model.inputs[0], net.tensor(tap))
-    remaining = iter(as_images(images, operation="sensitivity", allow_duplicates=True)[0])
-    size = 1 if net.input_size is None else batch_size  # images of any size do not stack
-    while batch := [read_image(image) for image in islice(remaining, size)]:
-        if net.input_size is not None:
-            batch = [resize_image(image, net.input_size) for image in batch]
-        pixels = net.preprocess(np.stack(batch).astype(np.float32))
-        yield np.asarray(reader.predict_on_batch(pixels))

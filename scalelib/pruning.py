@@ -1,4 +1,4 @@
-"""The rule that names the tap to cut at, and what the tap it names is worth on other images. The cut: a network up to one tap with a new linear head, as an ordinary Keras model. What pruning saves: parameters, forward time and memory of a network cut at each of several taps."""
+"""The rule that names the tap to cut at, its worth on images that took no part, the cut itself, and what it saves. Knows tables and networks; knows no data set."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import DataError, NetworkError, ResultsError, ScalelibError, did_you_mean
+from scalelib.errors import NetworkError, ResultsError, ScalelibError, did_you_mean, require
 from scalelib.graph import copy_model, keras, seeded
 from scalelib.networks import Network, resolve_tap
 from scalelib.regression import layerwise_r2
 from scalelib.validation import MINIMUM_IMAGES, check_labels, check_problem
 
 OUTPUT_TAPS = ("pre_softmax", "softmax")
-_ONE_OF_EACH = ("network", "weights", "weights_seed", "pooling")
 
 
 def best_layer(
@@ -59,16 +58,50 @@ def best_layer(
     >>> best_layer(pd.DataFrame({"tap": ["a", "b", "c"], "r2_test": [0.1, 0.7, 0.4]}))
     'b'
     """
-    scores = _class_means(table, estimator=estimator, measure=measure).mean(axis=0, skipna=False)
-    allowed = _allowed(candidates, list(scores.index))
-    scores = scores[allowed].dropna()
-    if scores.empty:
-        raise ResultsError(
-            "best_layer: no tap has an R² for every class.\n"
-            f"Received: candidates {', '.join(allowed) or 'none'}, all NaN or incomplete.\n"
-            "Every class needs rows for the same taps."
+    missing = [column for column in ("tap", "r2_test") if column not in table]
+    rule, received = (
+        f"the table has no column {' and no column '.join(missing)}",
+        ", ".join(map(str, table.columns)),
+    )
+    advice = "Pass the table that layerwise_r2 returns"
+    require(not missing, "best_layer", rule, f"columns {received or 'none'}", advice, error=ResultsError)
+    rows = table
+    for column, value in (("condition", "true"), ("estimator", estimator), ("measure", measure)):
+        if column in rows:
+            there = sorted(set(rows[column].astype(str)))
+            other = "" if column == "condition" else f"Pass {column}=… to choose by another than the rule's"
+            rule, received = f"the table has no rows with {column} {value!r}", ", ".join(map(repr, there))
+            advice = f"{did_you_mean(value, there)} {other}".strip()
+            require(value in there, "best_layer", rule, f"{column} {received}", advice, error=ResultsError)
+            rows = rows[rows[column] == value]
+    for column in ("network", "weights", "weights_seed", "pooling"):
+        values = rows[column].unique().tolist() if column in rows else []
+        rule = "one network with one set of weights at a time"
+        received = f"{len(values)} values of {column}: {', '.join(map(repr, values))}"
+        advice = f"Select one first: table[table.{column} == …]"
+        require(len(values) < 2, "best_layer", rule, received, advice, error=ResultsError)
+    taps = list(dict.fromkeys(rows["tap"]))
+    allowed = _allowed(candidates, taps, operation="best_layer")
+    classes = rows["object_class"] if "object_class" in rows else pd.Series("all", index=rows.index)
+    means = rows["r2_test"].groupby([classes, rows["tap"]]).agg(lambda values: values.mean(skipna=False))
+    scores = means.unstack().mean(axis=0, skipna=False)[allowed].dropna()
+    received = f"candidates {', '.join(allowed) or 'none'}, all NaN or incomplete"
+    advice = "Every class needs rows for the same taps"
+    require(
+        len(scores), "best_layer", "no tap has an R² for every class", received, advice, error=ResultsError
+    )
+    return str(scores.idxmax())
+
+
+def _allowed(candidates: Iterable[str] | None, taps: list[str], *, operation: str) -> list[str]:
+    """The candidates in the order of the network; without any, all taps that are features."""
+    wanted = set(taps) - set(OUTPUT_TAPS) if candidates is None else set(candidates)
+    for tap in wanted - set(taps):
+        advice = f"{did_you_mean(str(tap), taps)} Taps are {', '.join(taps)}".strip()
+        require(
+            False, operation, f"no tap {tap!r}", f"candidates {sorted(wanted)}", advice, error=ResultsError
         )
-    return str(scores.index[int(np.argmax(scores.to_numpy()))])
+    return [tap for tap in taps if tap in wanted]
 
 
 def choose_and_report(
@@ -126,39 +159,45 @@ def choose_and_report(
     >>> choose_and_report(acts, size, repeats=3).tap.tolist()
     ['late', 'late']
     """
-    arrays, y, units = check_problem(acts, measures, groups=groups, operation="choose_and_report")
-    codes = check_labels(classes, len(y), name="classes", operation="choose_and_report")
-    labels = np.full(len(y), "all") if codes is None else np.asarray(classes).astype(str)
+    operation = "choose_and_report"
+    arrays, y, units = check_problem(acts, measures, groups=groups, operation=operation)
+    check_labels(classes, len(y), name="classes", operation=operation)
+    labels = np.full(len(y), "all") if classes is None else np.asarray(classes).astype(str)
     first = first_half(labels, units, np.random.default_rng([random_state, len(y)]))
-    candidates = _allowed(candidates, list(arrays))
-    tables = {}
-    for half, rows in ((1, first), (2, ~first)):
+    candidates = _allowed(candidates, list(arrays), operation=operation)
+    names = np.unique(labels).tolist()
+    halves = []
+    for half in (first, ~first):
         parts = []
-        for label in np.unique(labels).tolist():
-            chosen = _enough(np.flatnonzero(rows & (labels == label)), label)
+        for name in names:
+            rows = np.flatnonzero(half & (labels == name))
+            rule = f"each half needs at least {MINIMUM_IMAGES} images of a class"
+            advice = "Leave the class out, or bring more images (or more groups)"
+            received = f"{len(rows)} of class {name!r} in one half"
+            require(len(rows) >= MINIMUM_IMAGES, operation, rule, received, advice)
             part = layerwise_r2(
-                {tap: array[chosen] for tap, array in arrays.items()},
-                y[chosen],
+                {tap: array[rows] for tap, array in arrays.items()},
+                y[rows],
                 estimator=estimator,
                 repeats=repeats,
-                groups=None if units is None else units[chosen],
+                groups=None if units is None else units[rows],
                 conditions="true",
                 random_state=random_state,
             )
-            parts.append(part.assign(object_class=label))
-        tables[half] = pd.concat(parts, ignore_index=True)
+            parts.append(part.assign(object_class=name))
+        halves.append(pd.concat(parts, ignore_index=True))
     records = []
-    for half, other in ((1, 2), (2, 1)):
-        tap = best_layer(tables[half], estimator=estimator, candidates=candidates)
-        for label in np.unique(labels).tolist():
-            chose = tables[half][tables[half].object_class == label]
-            report = tables[other][tables[other].object_class == label]
+    for number, (choosing, reporting) in enumerate((halves, halves[::-1]), 1):
+        tap = best_layer(choosing, estimator=estimator, candidates=candidates)
+        for name in names:
+            chose = choosing[choosing.object_class == name]
+            report = reporting[reporting.object_class == name]
             reported = report.r2_test[report.tap == tap]
             records.append(
                 {
-                    "half": half,
+                    "half": number,
                     "tap": tap,
-                    "object_class": label,
+                    "object_class": name,
                     "n_choose": int(chose.n_train.iloc[0] + chose.n_test.iloc[0]),
                     "n_report": int(report.n_train.iloc[0] + report.n_test.iloc[0]),
                     "r2_choose": chose.r2_test[chose.tap == tap].mean(),
@@ -168,55 +207,6 @@ def choose_and_report(
                 }
             )
     return pd.DataFrame(records)
-
-
-def _class_means(table: pd.DataFrame, *, estimator: str, measure: str) -> pd.DataFrame:
-    """Mean held-out R² per class and tap; taps in the order in which they first stand."""
-    missing = {"tap", "r2_test"} - set(table.columns)
-    if missing:
-        raise ResultsError(
-            f"best_layer: the table has no column {' and no column '.join(sorted(missing))}.\n"
-            f"Received: columns {', '.join(map(str, table.columns)) or 'none'}.\n"
-            "Pass the table that layerwise_r2 returns."
-        )
-    rows = table
-    for column, value in (("condition", "true"), ("estimator", estimator), ("measure", measure)):
-        if column not in table:
-            continue
-        there = sorted(set(table[column].astype(str)))
-        if value not in there:
-            other = "" if column == "condition" else f" Pass {column}=… to choose by another than the rule's."
-            raise ResultsError(
-                f"best_layer: the table has no rows with {column} {value!r}.\n"
-                f"Received: {column} {', '.join(map(repr, there))}.\n{did_you_mean(value, there)}{other}"
-            )
-        rows = rows[rows[column] == value]
-    for column in _ONE_OF_EACH:
-        if column in rows and rows[column].nunique(dropna=False) > 1:
-            values = rows[column].unique()
-            raise ResultsError(
-                f"best_layer: one network with one set of weights at a time.\n"
-                f"Received: {len(values)} values of {column}: {', '.join(map(repr, values.tolist()))}.\n"
-                f"Select one first: table[table.{column} == {values.tolist()[0]!r}]."
-            )
-    order = list(dict.fromkeys(rows["tap"]))
-    classes = rows["object_class"] if "object_class" in rows else pd.Series("all", index=rows.index)
-    scores = rows["r2_test"].where(rows["r2_test"].notna(), np.nan)
-    means = scores.groupby([classes, rows["tap"]]).agg(lambda values: values.mean(skipna=False))
-    return means.unstack()[order]
-
-
-def _allowed(candidates: Iterable[str] | None, taps: list[str]) -> list[str]:
-    if candidates is None:
-        return [tap for tap in taps if tap not in OUTPUT_TAPS]
-    wanted = list(candidates)
-    for tap in wanted:
-        if tap not in taps:
-            raise ResultsError(
-                f"best_layer: no tap {tap!r} in the table.\nReceived: candidates={wanted}.\n"
-                f"{did_you_mean(str(tap), taps)} Taps are {', '.join(taps)}."
-            )
-    return [tap for tap in taps if tap in wanted]
 
 
 def first_half(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
@@ -231,16 +221,6 @@ def first_half(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Gene
         first[rows] = join = bool(lead @ counts < 0 or (lead @ counts == 0 and rng.random() < 0.5))
         lead += counts if join else -counts
     return first
-
-
-def _enough(rows: np.ndarray, label: str) -> np.ndarray:
-    if len(rows) < MINIMUM_IMAGES:
-        raise DataError(
-            f"choose_and_report: each half needs at least {MINIMUM_IMAGES} images of a class.\n"
-            f"Received: {len(rows)} of class {label!r} in one half.\n"
-            "Leave the class out, or bring more images (or more groups)."
-        )
-    return rows
 
 
 def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> keras.Model:
@@ -282,75 +262,44 @@ def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> 
     >>> small.output_shape, small.count_params() < net.model.count_params()
     ((None, 1), True)
     """
-    if isinstance(outputs, bool) or not isinstance(outputs, int | np.integer) or outputs < 1:
-        raise NetworkError(
-            f"prune: the head needs a positive whole number of outputs.\nReceived: outputs={outputs!r}.\n"
-            "One output reads one measure."
-        )
+    whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool) and outputs > 0
+    rule, received = "the head needs a positive whole number of outputs", f"outputs={outputs!r}"
+    require(whole, "prune", rule, received, "One output reads one measure", error=NetworkError)
     tap = resolve_tap(net, at, operation="prune")
     trunk = keras.Model(net.model.inputs[0], net.tensor(tap))
     with seeded(random_state):
-        model, steps = copy_model(trunk, name=re.sub(r"[^\w.]+", "_", f"{net.name}_to_{tap}"))
+        # Keras itself allows other names, and then fails to predict with them
+        name = re.sub(r"[^A-Za-z0-9.]+", "_", f"{net.name}_to_{tap}").lstrip("_")
+        model, steps = copy_model(trunk, name=name)
         taken = {step.name for step in steps}
         x = model.outputs[0]
         if len(x.shape) == 4:
             x = keras.layers.GlobalAveragePooling2D(name=_free("features", taken))(x)
         x = keras.layers.Dense(int(outputs), name=_free("head", taken))(x)
-        return keras.Model(model.inputs[0], x, name=model.name)
+        return keras.Model(model.inputs[0], x, name=name)
 
 
 def _free(name: str, taken: set[str]) -> str:
     """The name, or the first of its numbered forms that no layer has yet."""
-    number, free = 1, name
-    while free in taken:
-        number, free = number + 1, f"{name}_{number + 1}"
-    return free
+    return next(
+        free for free in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if free not in taken
+    )
 
 
 def cost_table(net: Network, taps: Iterable[str], *, batch_size: int = 32, repeats: int = 5) -> pd.DataFrame:
-    """Cost of a network pruned at some taps, one linear output on top.
+    """Cost of a network of fixed input size pruned at some taps, one linear output on top; one row per tap.
 
-    Parameters
-    ----------
-    net : Network
-        With a fixed input size.
-    taps : iterable of str
-        Where to cut; the last feature tap is the full network.
-    batch_size : int, default=32
-    repeats : int, default=5
-        Timed passes after one that is not timed, in turn over all taps so that a busy machine slows
-        all of them alike.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per tap: ``tap``, ``parameters``, ``weights_mib``, ``activations_mib`` (outputs of all
-        layers for one image in float32, which backpropagation keeps: it grows with the batch),
-        ``forward_ms`` per image (the median pass) and ``forward_ms_min``.
-
-    Raises
-    ------
-    ScalelibError
-        If no tap is given, a number is below 1, or the network takes any size.
-    NetworkError
-        If a tap is unknown.
-
-    Examples
-    --------
-    >>> from scalelib.networks import load_network
-    >>> net = load_network("MobileNet", weights="random", alpha=0.25, include_top=False, input_size=32)
-    >>> table = cost_table(net, ["conv_pw_1", "conv_pw_13"], batch_size=2, repeats=1)
-    >>> bool(table.parameters.is_monotonic_increasing)
-    True
+    ``activations_mib`` are the outputs of all layers for one image in float32, which backpropagation keeps.
+    ``forward_ms`` per image is the median pass after one that is not timed, in turn over all taps, so that a busy
+    machine slows all of them alike.
     """
     taps = list(taps)
-    if not taps or min(batch_size, repeats) < 1 or net.input_size is None:
-        raise ScalelibError(
-            "cost_table: at least one tap, batch_size and repeats of at least 1, and a fixed input size.\n"
-            f"Received: taps={taps}, batch_size={batch_size}, repeats={repeats}, input_size={net.input_size}."
-        )
+    good = taps and min(batch_size, repeats) >= 1 and net.input_size is not None
+    rule = "at least one tap, batch_size and repeats of at least 1, and a fixed input size"
+    received = f"taps={taps}, batch_size={batch_size}, repeats={repeats}, input_size={net.input_size}"
+    require(good, "cost_table", rule, received, error=ScalelibError)
     models = [prune(net, at=tap) for tap in taps]
-    batch = np.random.default_rng(0).normal(size=(batch_size, *net.input_size, 3)).astype(np.float32)
+    batch = np.random.default_rng(0).normal(size=(batch_size, *models[0].input_shape[1:])).astype(np.float32)
     times = np.empty((repeats + 1, len(models)))
     for repeat in range(repeats + 1):
         for place, model in enumerate(models):
