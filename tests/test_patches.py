@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
+from skimage.filters import threshold_otsu
 
-from scalelib.errors import DataError
-from scalelib.slides.collections import load_bca, load_monuseg, load_slides
-from scalelib.slides.nuclei import Outlines, areas_in_mask, otsu_threshold, outlines, polygon_area
+from scalelib.errors import DataError, ResultsError
+from scalelib.slides.collections import load_bca, load_monuseg
+from scalelib.slides.nuclei import Outlines, areas_in_mask, outlines, polygon_area, read_outlines
 from scalelib.slides.patches import (
     MAGNIFICATIONS,
     SlideSource,
     areas_in_patch,
-    batches,
     cache_patches,
     check_splits,
     count_table,
@@ -97,29 +97,25 @@ def test_masks_agree_with_outlines_within_the_discretisation_error(magnification
     assert counted.mean() == pytest.approx(exact.mean(), rel=bound)
 
 
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory) -> SlideSource:
+    slide = render_slide(tmp_path_factory.mktemp("slide") / "s.svs", size=1024)
+    assert np.allclose(np.sort(read_outlines(slide.outlines_path).areas), np.sort(slide.areas), rtol=1e-4)
+    return SlideSource("s", slide.path, slide.outlines_path, "s", "train")
+
+
 @pytest.mark.parametrize("magnification", MAGNIFICATIONS)
-def test_rendered_nuclei_have_their_stated_area_in_outlines_and_pixels(tmp_path_factory, magnification):
-    path = tmp_path_factory.getbasetemp() / "areas.svs"
-    slide = render_slide(path, size=1024) if not path.exists() else None
+def test_rendered_nuclei_have_their_stated_area_in_outlines_and_pixels(rendered, magnification):
     factor = 40 / magnification
-    table = load_slides([path], splits=["train"], size=64, magnifications=[magnification]).table
+    table = slide_patches([rendered], name="t", size=64, magnifications=[magnification]).table
     mean = np.average(table.mean_area_px, weights=table.n_nuclei) * factor**2
-    if slide is not None:  # whole nuclei of the slide, as the renderer states them
-        assert np.allclose(np.sort(_read(path).areas), np.sort(slide.areas), rtol=1e-4)
-    with open_slide(path) as opened:
-        pixels = opened.read(0, 0, int(1024 / factor), magnification=magnification).astype(float)
-    glass = ~tissue_mask(pixels.astype(np.uint8))
-    dark = (pixels[..., 0] < otsu_threshold(pixels[~glass][:, 0].astype(np.uint8))) & ~glass
-    counted = dark.sum() * factor**2
-    total = _read(path).areas.sum()
-    assert counted == pytest.approx(total, rel=0.15 if magnification <= 10 else 0.06)
-    assert mean == pytest.approx(_read(path).areas.mean(), rel=0.15)  # border rule favours small ones
-
-
-def _read(path: Path) -> Outlines:
-    from scalelib.slides.nuclei import read_outlines
-
-    return read_outlines(path.with_suffix(".geojson"))
+    with rendered.open() as opened:
+        pixels = opened.read(0, 0, int(1024 / factor), magnification=magnification)
+    tissue = tissue_mask(pixels)
+    dark = (pixels[..., 0] <= threshold_otsu(pixels[tissue][:, 0])) & tissue
+    areas = read_outlines(rendered.nuclei).areas
+    assert dark.sum() * factor**2 == pytest.approx(areas.sum(), rel=0.15 if magnification <= 10 else 0.06)
+    assert mean == pytest.approx(areas.mean(), rel=0.15)  # border rule favours small ones
 
 
 def test_border_rules_leave_out_or_clip_what_the_border_cuts():
@@ -131,38 +127,6 @@ def test_border_rules_leave_out_or_clip_what_the_border_cuts():
         table = slide_patches([one], name="t", size=96, magnifications=[40], border=border).table
         shares = [polygon_area(p) * (0.5 if p is cut else 1) for p in expected]
         assert table.mean_area_px.item() == pytest.approx(np.mean(shares), rel=1e-9)
-    with pytest.raises(DataError, match="border rule"):
-        slide_patches([source(nuclei)], name="t", border="keep")
-
-
-def test_mask_protocol_closes_clears_and_drops_as_the_paper_says():
-    mask = np.zeros((40, 40), np.uint8)
-    mask[5:9, 5:9] = 255
-    mask[5:9, 10:14] = 255  # a gap of one pixel: closing with 2×2 bridges it
-    mask[20:22, 20] = 255  # two pixels: dropped
-    mask[30:33, 30] = 255  # three pixels: kept
-    mask[0:4, 20:24] = 255  # touches the border: cleared
-    assert sorted(areas_in_mask(mask)) == [3.0, 36.0]
-    assert sorted(areas_in_mask(mask, border="clip")) == [3.0, 16.0, 36.0]
-    assert sorted(areas_in_mask(mask, min_area=1)) == [2.0, 3.0, 36.0]
-
-
-@pytest.mark.parametrize("value", [0, 255])
-def test_a_mask_of_one_value_holds_no_whole_nucleus(value):
-    assert len(areas_in_mask(np.full((8, 8), value, np.uint8))) == 0
-
-
-def test_otsu_is_the_best_of_all_thresholds():
-    rng = np.random.default_rng(0)
-    grey = np.clip(np.concatenate([rng.normal(60, 20, 700), rng.normal(170, 25, 300)]), 0, 255).astype(
-        np.uint8
-    )
-
-    def between(t: float) -> float:
-        low, high = grey[grey <= t], grey[grey > t]
-        return len(low) * len(high) * (low.mean() - high.mean()) ** 2 if len(low) and len(high) else 0.0
-
-    assert between(otsu_threshold(grey)) == pytest.approx(max(between(t) for t in range(256)), rel=1e-9)  # fmt: skip
 
 
 def test_background_is_left_out_and_counted():
@@ -180,16 +144,36 @@ def test_nuclei_outside_the_image_are_counted_and_slides_without_nuclei_too():
     found = slide_patches([source(far), source(near, slide="b")], name="t", size=128, magnifications=[40])
     assert len(found.table) == 1
     assert (found.excluded["outside_slide"], found.excluded["slides_without_nuclei"]) == (1, 1)
-    with pytest.raises(DataError, match="no patch of t has tissue and nuclei"):
-        slide_patches([source(near)], name="t", size=128)
 
 
-def test_a_patch_larger_than_the_slide_and_a_magnification_above_it_are_refused():
-    nuclei = outlines(field_of_ellipses())
-    with pytest.raises(DataError, match=r"patches of up to 128 px fit"):
-        slide_patches([source(nuclei)], name="t", size=224)
-    with pytest.raises(DataError, match="Upsampling"):
-        slide_patches([source(nuclei, power=20.0)], name="t", size=64)
+FIELD = outlines(field_of_ellipses())
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda folder: slide_patches([source(FIELD)], name="t", border="keep"), "border rule"),
+        (lambda folder: slide_patches([source(FIELD)], name="t", layout="rows"), "layout is"),
+        (lambda folder: slide_patches([source(FIELD)], name="t"), "patches of up to 128 px fit"),
+        (lambda folder: slide_patches([source(FIELD, power=20.0)], name="t", size=64), "Upsampling"),
+        (lambda folder: slide_patches([source(outlines([]))], name="t", size=64), "no patch of t has tissue"),
+        (lambda folder: check_splits(["a", "a"], ["p", "p"], ["train", "train"]), "occurs once"),
+        (lambda folder: check_splits(["a", "b"], ["p", "p"], ["train", "test"]), "lie in one split"),
+        (lambda folder: check_splits(["a", "b"], ["p", "q"], ["train", "holdout"]), "a split is one of"),
+        (lambda folder: draw_groups(["only"], 1), "never divided"),
+        (lambda folder: load_monuseg(folder), "no folder"),
+        (lambda folder: load_bca(folder), r"no \*_original"),
+    ],
+)
+def test_patches_splits_and_collections_that_cannot_be_are_refused(tmp_path, use, message):
+    with pytest.raises(DataError, match=message):
+        use(tmp_path)
+
+
+def test_a_mask_of_another_size_than_its_slide_is_refused(tmp_path):
+    Image.new("L", (512, 1024)).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="512×1024 for 1024×1024"):
+        slide_patches([source(tmp_path / "mask.png")], name="t", size=64)
 
 
 def test_all_magnifications_of_a_slide_lie_in_its_split_and_counts_add_up():
@@ -205,19 +189,7 @@ def test_all_magnifications_of_a_slide_lie_in_its_split_and_counts_add_up():
     assert counts.columns[0] == "5X"
 
 
-@pytest.mark.parametrize("rows", [
-    {"slides": ["a", "a"], "groups": ["p", "p"], "splits": ["train", "train"]},
-    {"slides": ["a", "b"], "groups": ["p", "p"], "splits": ["train", "test"]},
-    {"slides": ["a", "b"], "groups": ["p", "q"], "splits": ["train", "holdout"]},
-], ids=["twice", "patient in two splits", "unknown split"])  # fmt: skip
-def test_leaking_or_unknown_splits_are_refused(rows):
-    with pytest.raises(DataError, match="Received"):
-        check_splits(**rows)
-
-
-def test_a_split_with_one_slide_is_refused():
-    with pytest.raises(DataError, match="never divided"):
-        draw_groups(["only"], 1)
+def test_the_draw_of_groups_does_not_depend_on_their_order():
     assert draw_groups(list("abcdef"), 3, random_state=1) == draw_groups(list("fedcba"), 3, random_state=1)
 
 
@@ -243,34 +215,41 @@ def test_the_draw_of_patches_is_seeded_and_bounded():
     assert one.excluded["beyond_max_per_slide"] > 0
 
 
-@pytest.fixture(scope="module")
-def small_slide(tmp_path_factory) -> Path:
-    return render_slide(tmp_path_factory.mktemp("slide") / "s.svs", size=1024).path
-
-
-def test_cached_patches_are_those_of_the_slide_and_half_written_shards_are_ignored(small_slide, tmp_path):
-    found = load_slides([small_slide], splits=["train"], size=64, magnifications=[10, 15, 40])
-    (tmp_path / "x.1.unfinished").write_bytes(b"half")
+def test_cached_patches_are_those_of_the_slide_and_half_written_shards_are_ignored(rendered, tmp_path):
+    found = slide_patches([rendered], name="t", size=64, magnifications=[10, 15, 40])
+    (tmp_path / "x.1.partial").write_bytes(b"half")
     cached = cache_patches(found.images, tmp_path)
     assert len(cached) == len(found.images)
     for i in (0, 7, len(cached) - 1):
         assert np.array_equal(cached[i], found.images[i])
     assert np.array_equal(cached.batch([3, 1]), np.stack([found.images[3], found.images[1]]))
+    assert np.array_equal(cached[1:3], found.images[1:3])
     shard = next(tmp_path.glob("*.npy"))
     written = shard.stat().st_mtime_ns
     cache_patches(found.images, tmp_path)
     assert shard.stat().st_mtime_ns == written  # decoded once
-    other = load_slides([small_slide], splits=["train"], size=32, magnifications=[10])
+    other = slide_patches([rendered], name="t", size=32, magnifications=[10])
     cache_patches(other.images, tmp_path)
     assert len(list(tmp_path.glob("*.npy"))) == 2
+    np.save(shard, np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match="Remove it"):
+        cache_patches(found.images, tmp_path)
 
 
-def test_patches_stream_in_less_memory_than_they_hold(small_slide):
-    found = load_slides([small_slide], splits=["train"], size=64, magnifications=[40])
-    sum(len(b) for b in batches(found.images, 8))
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_said_and_leaves_no_shard(rendered, tmp_path, monkeypatch):
+    found = slide_patches([rendered], name="t", size=64, magnifications=[40])
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode: opened(Path("/dev/full"), mode))
+    with pytest.raises(ResultsError, match="No space left"):
+        cache_patches(found.images, tmp_path)
+    assert list(tmp_path.glob("*.npy")) == []
+
+
+def test_patches_are_decoded_in_less_memory_than_they_hold(rendered, tmp_path):
+    found = slide_patches([rendered], name="t", size=64, magnifications=[40])
     tracemalloc.start()
-    for batch in batches(found.images, 8):
-        assert batch.dtype == np.uint8
+    cache_patches(found.images, tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < len(found.images) * 64 * 64 * 3 / 2
@@ -293,15 +272,6 @@ def test_a_folder_in_the_layout_of_bca_gives_areas_of_its_masks(tmp_path):
     exact = np.mean([polygon_area(p) for p in polygons]) * 0.25**2
     assert means.loc[5.0] == pytest.approx(exact, rel=0.1)
     assert means.loc[10.0] == pytest.approx(exact, rel=0.05)
-
-
-def test_loaders_name_what_is_missing(tmp_path):
-    with pytest.raises(DataError, match="no folder"):
-        load_monuseg(tmp_path)
-    with pytest.raises(DataError, match="no \\*_original"):
-        load_bca(tmp_path)
-    with pytest.raises(DataError, match="one split"):
-        load_slides(["a.svs"], splits=[])
 
 
 @pytest.mark.data

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from scalelib.errors import DataError
-from scalelib.slides.slide import area_mean, open_slide, power_from_mpp
+from scalelib.slides.slide import StatedScale, area_mean, open_slide, power_from_mpp
 from studies.rendered.slide import render_slide
 
 MAGNIFICATIONS = [5, 8, 10, 15, 20, 30, 40]
@@ -41,9 +41,8 @@ def mean_by_integral(
 )  # fmt: skip
 def test_area_mean_is_the_integral_over_each_new_pixel(box, size):
     image = noise(48, 60)
-    assert (
-        np.abs(area_mean(image, size, box=box) - mean_by_integral(image, box, size)).max() <= 0.55
-    )  # Pillow rounds in fixed point
+    found = area_mean(image, size, box=box)
+    assert np.abs(found - mean_by_integral(image, box, size)).max() <= 0.55  # Pillow rounds in fixed point
 
 
 @pytest.mark.parametrize("magnification", MAGNIFICATIONS)
@@ -66,18 +65,14 @@ def test_microns_per_pixel_and_objective_power_give_the_same_pixels(magnificatio
 
 
 @pytest.mark.parametrize(
-    ("mpp", "power"), [(0.25, 40), (0.2456, 40), (0.5, 20), (0.499, 20), (1.0, 10), (8.0, 1.25), (0.167, 60)]
-)
+    ("mpp", "power"), [(0.25, 40), (0.2456, 40), (0.5, 20), (0.499, 20), (1.0, 10), (8.0, 1.25), (0.167, 60),
+     (0.35, 10 / 0.35)],  # the last is far from any objective
+)  # fmt: skip
 def test_scanners_scatter_about_the_convention_snaps_to_the_nominal_power(mpp, power):
-    assert power_from_mpp(mpp) == power
-
-
-def test_spacing_far_from_any_objective_keeps_its_own_magnification():
-    assert power_from_mpp(0.35) == pytest.approx(10 / 0.35)
+    assert power_from_mpp(mpp) == pytest.approx(power, rel=1e-12)
 
 
 def test_a_pyramid_reads_from_the_nearest_level_above(tmp_path: Path):
-    level = noise(1024, 1024)
     path = tmp_path / "levels.tif"
     with tifffile.TiffWriter(path) as file:  # each level has a colour of its own, so that it shows
         for number, width in enumerate((1024, 512, 256)):
@@ -88,7 +83,6 @@ def test_a_pyramid_reads_from_the_nearest_level_above(tmp_path: Path):
         assert (slide.power, len(slide.level_sizes), slide.mpp) == (40, 3, pytest.approx(0.25))
         used = {m: int(slide.read(0, 0, 64, magnification=m).mean() // 60) for m in MAGNIFICATIONS}
     assert used == {5: 2, 8: 2, 10: 2, 15: 1, 20: 1, 30: 0, 40: 0}
-    assert level.shape == (1024, 1024, 3)
 
 
 def test_reading_from_a_lower_level_equals_reading_from_level_zero(tmp_path: Path):
@@ -110,30 +104,28 @@ def test_a_rectangle_and_an_overview_cover_the_slide():
     assert max(slide.overview(longest=70).shape) == 70
 
 
+PIXELS = noise(64, 64)
+
+
 @pytest.mark.parametrize(
-    "given", [{}, {"power": -1.0}, {"mpp": float("nan")}, {"mpp": 352.8}, {"power": 40, "mpp": 0.5}]
-)
-def test_a_slide_whose_magnification_is_unknown_or_contradictory_is_refused(given):
-    with pytest.raises(DataError, match="slide array"):
-        open_slide(noise(8, 8), **given)
-
-
-@pytest.mark.parametrize("magnification", [40.001, 80, 0, -5])
-def test_a_magnification_above_the_slides_own_is_refused(magnification):
-    with pytest.raises(DataError, match="magnification lies in"):
-        open_slide(noise(64, 64), power=40).read(0, 0, 8, magnification=magnification)
-
-
-@pytest.mark.parametrize("corner", [(-1, 0), (0, 33), (33, 0)])
-def test_a_region_that_leaves_the_slide_is_refused(corner):
-    with pytest.raises(DataError, match="within the slide"):
-        open_slide(noise(64, 64), power=40).read(*corner, 32, magnification=40)
-
-
-@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-def test_arrays_that_are_no_rgb_image_are_refused(image):
-    with pytest.raises(DataError, match="RGB"):
-        open_slide(image, power=40)
+    ("use", "message"),
+    [
+        *[(lambda given=given: open_slide(PIXELS, **given), "slide array: ") for given in (
+            {}, {"power": -1.0}, {"mpp": float("nan")}, {"mpp": 352.8}, {"power": 40, "mpp": 0.5})],
+        *[(lambda m=m: open_slide(PIXELS, power=40).read(0, 0, 8, magnification=m), "magnification lies in")
+          for m in (40.001, 80, 0, -5)],
+        *[(lambda c=c: open_slide(PIXELS, power=40).read(*c, 32, magnification=40), "within the slide")
+          for c in ((-1, 0), (0, 33), (33, 0))],
+        *[(lambda image=image: open_slide(image, power=40), "RGB") for image in (
+            np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8))],
+        (lambda: open_slide("none.svs"), "none.svs does not exist"),
+        (lambda: open_slide(Path(__file__).parent), "name its files"),
+        (lambda: open_slide(__file__), "cannot use the image test_slides.py"),
+    ],
+)  # fmt: skip
+def test_slides_magnifications_and_regions_that_are_none_are_refused(use, message):
+    with pytest.raises(DataError, match=message):
+        use()
 
 
 def test_a_plain_image_is_a_slide_with_one_level(tmp_path: Path):
@@ -144,16 +136,32 @@ def test_a_plain_image_is_a_slide_with_one_level(tmp_path: Path):
         assert np.array_equal(slide.read(0, 0, (40, 50), magnification=20), pixels)
 
 
-def test_missing_truncated_and_foreign_files_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="no such file"):
-        open_slide(tmp_path / "none.svs")
-    (tmp_path / "text.svs").write_text("no slide")
-    with pytest.raises(DataError, match="no slide and no image"):
-        open_slide(tmp_path / "text.svs")
+def test_sixteen_bits_and_transparency_of_a_figure_are_read_as_elsewhere(tmp_path: Path):
+    Image.fromarray(np.full((40, 50), 128 * 256 + 7, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (50, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    for name, value in (("deep.png", 128), ("clear.png", 255)):
+        with open_slide(tmp_path / name, power=20) as slide:
+            assert set(slide.overview().ravel().tolist()) == {value}
+
+
+def test_a_truncated_slide_is_refused(tmp_path: Path):
     whole = render_slide(tmp_path / "whole.svs", size=512).path.read_bytes()
     (tmp_path / "cut.svs").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError), open_slide(tmp_path / "cut.svs", power=40) as slide:
         slide.read(0, 0, 512, magnification=40)
+
+
+@pytest.mark.parametrize(
+    ("stated", "words", "magnification"),
+    [
+        (StatedScale(), "nothing", None),
+        (StatedScale(20.0, 0.5), "20X and 0.5 µm per pixel", 20.0),
+        (StatedScale(None, 0.499), "0.499 µm per pixel, which is 20X", 20.0),
+        (StatedScale(None, 352.8), "352.8 µm per pixel, a printer's or screen's", None),
+    ],
+)
+def test_what_a_file_states_in_words(stated, words, magnification):
+    assert (str(stated), stated.magnification) == (words, magnification)
 
 
 @pytest.mark.data

@@ -29,7 +29,7 @@ from scalelib.slides.nuclei import (
     Outlines,
     areas_in_mask,
     covered,
-    otsu_threshold,
+    foreground,
     outlines,
     read_outlines,
 )
@@ -245,11 +245,10 @@ def slide_nuclei(nuclei: Path | Outlines) -> Outlines:
         grey = file.read(0, 0, 0, *file.level_sizes[0])[..., 0]
     finally:
         file.close()
-    inside = np.pad(grey > otsu_threshold(grey), 1) if grey.any() else np.zeros((3, 3), bool)
+    inside = np.pad(foreground(grey), 1)
     lines = contour_generator(z=inside.astype(float)).lines(0.5)
     found = outlines([np.asarray(line)[:-1] - 0.5 for line in lines if len(line) > 3])
-    kept = np.flatnonzero(found.areas >= MIN_AREA)
-    return Outlines([found.polygons[i] for i in kept], found.areas[kept], found.boxes[kept])
+    return Outlines([p for p, area in zip(found.polygons, found.areas, strict=True) if area >= MIN_AREA])
 
 
 def nuclei_in_patch(
