@@ -119,8 +119,9 @@ class Provenance(Part):
             profile, runs = load_profile(root / "profiles" / f"{part}.yaml"), self._runs(root, part)
         except ScalelibError as error:
             raise self.error(f"provenance: {error}") from error
-        weights = [f"{need.name} {need.alpha:g}" if need.alpha else need.name for need in profile.weights]
-        needs = {"data": profile.datasets, "weights": weights}
+        alphas = [(need["name"], need.get("alpha")) for need in profile.needs.get("weights", [])]
+        weights = [f"{name} {alpha:g}" if alpha else name for name, alpha in alphas]
+        needs = {"data": profile.needs.get("datasets", []), "weights": weights}
         repository = self.config.html_theme_options.get("repository_url")
         values = {"tier": TIERS[part][0], "profile": part, "needs": needs, "repository": repository}
         return pages.render("provenance.html", runs=runs, **values)

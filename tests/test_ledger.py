@@ -284,6 +284,7 @@ def test_command_says_what_it_lacks(tmp_path, capsys):
     assert "19 claims, on real data: 19 not run" in capsys.readouterr().out
     assert cli.main(["ledger", "--paper", str(tmp_path)]) == 2
     assert "no claims.yaml" in capsys.readouterr().err
-    lost = str(tmp_path / "no" / "x.json")
+    (tmp_path / "file").write_text("")
+    lost = str(tmp_path / "file" / "x.json")
     assert cli.main(["ledger", "--paper", str(PAPER), "--results", str(tmp_path), "--json", lost]) == 2
     assert "cannot write" in capsys.readouterr().err

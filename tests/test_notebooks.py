@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from scalebook.profiles import check_parameters, load_profile
-
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 MOST_LINES = 14
 
 
@@ -39,10 +36,6 @@ def is_glued(output: dict[str, Any]) -> bool:
 
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS]
 
 
 @notebooks
@@ -137,15 +130,3 @@ def test_glued_values_are_left_out_of_comparison(path: Path) -> None:
     for cell in cells(path):
         if any(map(is_glued, cell["outputs"])):
             assert "nbval-ignore-output" in tags(cell), source(cell)
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_profile_names_parameters_that_its_notebooks_have(profile: str) -> None:
-    for name, parameters in load_profile(ROOT / "profiles" / f"{profile}.yaml").notebooks.items():
-        check_parameters(ROOT / "notebooks" / f"{name}.ipynb", {"profile": profile, **parameters})
-
-
-def test_control_profile_runs_every_notebook() -> None:
-    assert set(load_profile(ROOT / "profiles" / "control.yaml").notebooks) == {
-        path.stem for path in NOTEBOOKS
-    }

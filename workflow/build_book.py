@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> int:
     """Build into a clean folder; incremental builds go stale across glued pages."""
     shutil.rmtree(ROOT / "_build", ignore_errors=True)
-    build = Path(sys.executable).with_name("jupyter-book")
-    options = ["--warningiserror", "--nitpick", "--keep-going", "--all", "--quiet"]
-    done = subprocess.run([build, "build", ROOT, *options], cwd=ROOT, check=False)
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(ROOT)]
+    command += ["--warningiserror", "--nitpick", "--keep-going", "--all", "--quiet"]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
     index = ROOT / "_build" / "html" / "index.html"
-    if done.returncode or not index.is_file():
-        return done.returncode or 1
-    print(f"The book: {index.relative_to(ROOT)}")
-    return 0
+    if code == 0 and index.is_file():
+        print(f"The book: {index.relative_to(ROOT)}")
+        return 0
+    return code or 1
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ same code with other versions of its dependencies, or on other hardware.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,18 +20,7 @@ SHARE = 0.02
 
 
 def compare(one: Path, two: Path) -> list[str]:
-    """What differs between two folders of results; empty if nothing does.
-
-    Parameters
-    ----------
-    one, two : Path
-        Folders that hold a folder of CSVs for each notebook.
-
-    Returns
-    -------
-    list of str
-        One line for each table or column that differs.
-    """
+    """One line for each table or column that differs between two folders of results; empty if nothing does."""
     tables = [{str(path.relative_to(run)) for path in run.rglob("*.csv*")} for run in (one, two)]
     if not tables[0]:
         return [f"compare_results: no table to compare.\nReceived: {one}"]
@@ -54,21 +42,20 @@ def compare(one: Path, two: Path) -> list[str]:
 
 
 def _moved(before: pd.Series, after: pd.Series) -> np.ndarray:
-    if before.dtype.kind == after.dtype.kind == "f" or {before.dtype.kind, after.dtype.kind} == {"f", "i"}:
+    if "f" in (kinds := {before.dtype.kind, after.dtype.kind}) and kinds <= {"f", "i"}:
         return ~np.isclose(after, before, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
     return np.asarray((before != after) & ~(before.isna() & after.isna()), dtype=bool)
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Print what differs; exit 1 if anything does."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("one", type=Path)
-    parser.add_argument("two", type=Path)
-    arguments = parser.parse_args()
-    found = compare(arguments.one, arguments.two)
+    if len(arguments) != 2 or arguments[0].startswith("-"):
+        print(__doc__)
+        return 2
+    found = compare(*map(Path, arguments))
     print("\n".join(found) or "The two runs agree within the tolerance.")
     return int(bool(found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -27,7 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from scalebook.profiles import check_parameters, load_profile
-from scalelib.errors import ResultsError, ScalelibError
+from scalelib.errors import ResultsError, ScalelibError, require
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,36 +40,14 @@ def run(
     override: Mapping[str, Any] | None = None,
     label: str | None = None,
 ) -> Path:
-    """Execute a notebook and return the path of the executed copy.
+    """Execute a notebook and return the path of the executed copy; an earlier copy stays where a cell fails.
 
-    Parameters
-    ----------
-    name, profile : str
-        A notebook and a profile that runs it.
-    store : bool, default=False
-        Also store the outputs in ``notebooks/``.
-    override : mapping, optional
-        Parameters that differ from the profile's; then `label` is needed.
-    label : str, optional
-        Name under which executed copy and results stand. Default: the profile's.
-
-    Raises
-    ------
-    ResultsError
-        If the profile has no parameters for the notebook, a parameter is unknown, or a cell fails;
-        the message names the cell. An earlier executed copy then stays as it is.
+    Parameters that differ from the profile's (`override`) need a name of their own (`label`) for copy and results.
     """
     settings = load_profile(ROOT / "profiles" / f"{profile}.yaml").notebooks
-    if name not in settings:
-        raise ResultsError(
-            f"run_notebook: profile {profile!r} does not run {name!r}.\nReceived: {name!r}; it runs "
-            f"{', '.join(settings)}.\nAdd a block for it to profiles/{profile}.yaml."
-        )
-    if override and label in (None, profile):
-        raise ResultsError(
-            f"run_notebook: parameters that differ from a profile's need a name of their own.\n"
-            f"Received: {', '.join(override)} for profile {profile!r}.\nAdd, for instance, --label smoke."
-        )
+    _require(name in settings, f"profile {profile!r} runs {', '.join(settings)}", f"{name!r}")
+    named = not override or label not in (None, profile)
+    _require(named, "parameters that differ from a profile's need a --label of their own", f"{override}")
     source = ROOT / "notebooks" / f"{name}.ipynb"
     parameters = {**settings[name], **(override or {}), "profile": label or profile}
     check_parameters(source, parameters)
@@ -94,6 +72,10 @@ def run(
     return target
 
 
+def _require(ok: bool, rule: str, received: str) -> None:
+    require(ok, "run_notebook", rule, received, error=ResultsError)
+
+
 def _clean(path: Path) -> None:
     """Drop what differs between machines and runs, and fold what a reader of the book need not see."""
     notebook = nbformat.read(path, as_version=4)
@@ -102,11 +84,9 @@ def _clean(path: Path) -> None:
         for noise in ("papermill", "execution"):
             cell.metadata.pop(noise, None)
         tags = cell.metadata.get("tags", [])
-        set_up = {"parameters", "injected-parameters"} & set(tags) or cell.source.startswith(
-            ("import", "from")
-        )
-        if cell.cell_type == "code" and set_up and "hide-input" not in tags:
-            cell.metadata["tags"] = [*tags, "hide-input"]
+        injected = {"parameters", "injected-parameters"} & set(tags)
+        if cell.cell_type == "code" and (injected or cell.source.startswith(("import", "from"))):
+            cell.metadata["tags"] = [*tags, *({"hide-input"} - set(tags))]
         for output in cell.get("outputs", []):
             for mime, content in output.get("data", {}).items():
                 if mime.endswith("image/png"):
@@ -126,15 +106,15 @@ def _smaller(png: str) -> str:
 
 def _store(executed: Path, source: Path) -> None:
     """Copy outputs of an executed copy back into the notebook, cell by cell."""
-    ran = nbformat.read(executed, as_version=4)
     kept = nbformat.read(source, as_version=4)
-    cells = [cell for cell in ran.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    count = 0
-    for mine, theirs in zip(kept.cells, cells, strict=True):
-        if mine.cell_type != "code":
-            continue
-        # Counted anew, without the cell that papermill injects; nbval skips no cell that has a count.
-        count += 1
+    ran = nbformat.read(executed, as_version=4).cells
+    pairs = zip(
+        (cell for cell in kept.cells if cell.cell_type == "code"),
+        (c for c in ran if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])),
+        strict=True,
+    )
+    # Counted anew, without the cell that papermill injects; nbval skips no cell that has a count.
+    for count, (mine, theirs) in enumerate(pairs, start=1):
         mine.outputs, mine.execution_count = theirs.outputs, count
         for output in mine.outputs:
             if "execution_count" in output:
@@ -142,7 +122,7 @@ def _store(executed: Path, source: Path) -> None:
     source.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", help="notebook without ending, such as 04_layerwise_r2")
@@ -152,12 +132,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--override", type=Path, help="YAML file with parameters that differ from the profile's"
     )
     parser.add_argument("--label", help="name under which the results of a trial stand, such as smoke")
-    options = parser.parse_args(arguments)
-    override = yaml.safe_load(options.override.read_text(encoding="utf-8")) if options.override else None
+    options = vars(parser.parse_args())
+    if options["override"]:
+        options["override"] = yaml.safe_load(options["override"].read_text(encoding="utf-8"))
     started = time.monotonic()
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
-        path = run(options.name, options.profile, store=options.store, override=override, label=options.label)
+        path = run(options.pop("name"), options.pop("profile"), **options)
     except ScalelibError as error:
         print(error, file=sys.stderr)
         return 1
