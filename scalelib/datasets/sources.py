@@ -108,9 +108,8 @@ class Source:
             _download(self, str(self.url), self.home(root))
         except Exception as error:  # of the server, the checksum, the archive or the disk: it says which
             rule = f"fetch: {self.name} did not arrive from {self.url}, whole and as it should be"
-            raise DataError(
-                f"{rule}.\nReceived: {error}\nNothing was placed. Try again later. {advice}."
-            ) from error
+            advice = f"Nothing was placed. Try again later. {advice}"
+            raise DataError(f"{rule}.\nReceived: {error}\n{advice}.") from error
         return place
 
 
@@ -147,9 +146,7 @@ def _download(source: Source, url: str, store: Path) -> None:
             shutil.unpack_archive(content, Path(folder) / "content", **safely)
             content = Path(folder) / "content" / source.inside
             marker = content / source.marker
-            layout = (
-                f"the archive holds no {source.inside}/{source.marker}: its makers have changed its layout"
-            )
+            layout = f"the archive holds no {source.inside}/{source.marker}: it has another layout"
             require(marker.exists() and any(content.iterdir()), "fetch", layout)
         _place(content, store / source.target, last=marker)
     text = json.dumps(records | {source.name: entry}, indent=1, sort_keys=True) + "\n"
