@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import pooch
 import yaml
 
 from scalelib.errors import DataError, WeightsError, did_you_mean, require
@@ -86,6 +85,8 @@ class Source:
         place = self.home(root) / self.target / self.marker
         if place.is_dir():
             return any(place.iterdir())
+        import pooch  # where it is needed: with it comes tqdm.auto, which warns in a notebook without widgets
+
         return place.is_file() and (self.is_archive or pooch.hashes.hash_matches(place, self.checksum))
 
     def how(self, root: str | os.PathLike[str] | None = None) -> str:
@@ -129,6 +130,8 @@ def find_source(name: str) -> Source:
 
 
 def _download(source: Source, url: str, store: Path) -> None:
+    import pooch
+
     store.mkdir(parents=True, exist_ok=True)
     record = store / DIGESTS
     records = json.loads(record.read_text("utf-8")) if record.is_file() else {}
