@@ -119,8 +119,8 @@ def test_a_profile_brings_all_it_needs_and_names_what_it_cannot(server, here, ca
     assert (here / "data" / "weights" / "imagenet-classes").exists()
     assert "must be asked for by hand" in (error := capsys.readouterr().err)
     assert str(here / "data" / "weights" / "own.weights.h5") in error
-    (here / "data" / "weights" / "own.weights.h5").write_bytes(b"")
-    assert cli.main(["fetch", "--profile", "mine"]) == 0
+    (here / "data" / "weights" / "own.weights.h5").touch()
+    assert cli.main(["fetch", "--profile", "mine"]) == 1, "an empty file is not here either"
 
 
 def test_weights_of_keras_are_brought_by_keras(here, monkeypatch, capsys):
@@ -129,11 +129,14 @@ def test_weights_of_keras_are_brought_by_keras(here, monkeypatch, capsys):
     command = ["fetch", "--weights", "MobileNet", "--alpha", "0.25", "--no-top", "--yes"]
     assert cli.main(command) == 0
     assert built == [{"weights": "imagenet", "alpha": 0.25, "include_top": False}]
-    (here / "keras" / "models").mkdir(parents=True)
-    (here / "keras" / "models" / "mobilenet_2_5_224_tf_no_top.h5").write_bytes(b"")
+    (models := here / "keras" / "models").mkdir(parents=True)
+    with h5py.File(models / "mobilenet_2_5_224_tf_no_top.h5", "w") as file:
+        file["array"] = range(1000)
     assert cli.main(command) == 0
-    assert len(built) == 1
     assert "Everything is here" in capsys.readouterr().out
+    os.truncate(models / "mobilenet_2_5_224_tf_no_top.h5", 5000)
+    assert cli.main(command) == 0
+    assert len(built) == 2, "one that was cut short is not here; Keras is asked again"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-import h5py
 from packaging.requirements import Requirement
 
-from scalelib.commands.fetch import PROFILES, needs_of_profile
+from scalelib.commands.fetch import PROFILES, is_readable, needs_of_profile
 from scalelib.datasets.sources import SOURCES, data_root, keras_home
 from scalelib.errors import ScalelibError
 from scalelib.results import digest_file
@@ -88,14 +87,9 @@ def _weights(root: Path) -> list[dict[str, str]]:
     published = {source.home(root) / source.target: source for source in SOURCES.values() if source.checksum}
     rows = []
     for path in sorted([*(root / "weights").glob("*"), *(keras_home() / "models").glob("*")]):
-        state = "readable"
+        state = "readable" if is_readable(path) else "damaged"
         if path in published:
             state = "as published" if published[path].is_present(root) else "damaged"
-        try:
-            if path.suffix == ".h5":
-                h5py.File(path).close()
-        except OSError:
-            state = "damaged"
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         rows.append({"file": str(path), "size": size, "sha256": digest_file(path), "state": state})
     return rows

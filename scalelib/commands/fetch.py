@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import yaml
 
 from scalelib.datasets.sources import SOURCES, Source, find_source, find_weights, keras_home
@@ -26,6 +27,14 @@ from scalelib.errors import DataError, NetworkError, ScalelibError, WeightsError
 
 PROFILES = Path(__file__).parents[2] / "profiles"  # in a checkout
 LARGE_MB = 100
+
+
+def is_readable(path: Path) -> bool:
+    """Whether an HDF5 file is whole: one that was cut short does not open. Of other files nothing is known."""
+    try:
+        return path.suffix != ".h5" or bool(h5py.File(path))
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,9 @@ class Weights(Source):
 
         how = {"filename": self.file} if self.file else {"name": self.network, **self.options}
         try:
-            (find_weights if self.file else find_imagenet_file)(**how, root=root)
+            return is_readable((find_weights if self.file else find_imagenet_file)(**how, root=root))
         except WeightsError:
             return False
-        return True
 
     def bring(self, root: str | os.PathLike[str] | None = None) -> Path:
         """Build the network once, so that Keras downloads, checks and loads its file."""
