@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,29 @@ def _columns(labels: Iterable[str]) -> int:
     return max(1, min(len(labels), 90 // (6 + max(map(len, labels), default=0))))
 
 
+def line_facets(table: pd.DataFrame, *, height: float, **options: Any) -> sns.FacetGrid:
+    """Lines over facets, full-width, with one legend below; `options` are `seaborn.relplot`'s, and rows name their y axis."""
+    columns = options.get("col_wrap") or table[options["col"]].nunique()
+    markers = MARKERS[: table[options["style"]].nunique()]
+    look = {"kind": "line", "errorbar": None, "dashes": False, "markers": markers, "height": height}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the layout that seaborn tries first
+        grid = sns.relplot(table, aspect=WIDTH / columns / height, **look | options)
+    grid.set_titles("{col_name}")
+    for ax, name in zip(grid.axes[:, 0] if grid.row_names else (), grid.row_names, strict=False):
+        ax.set_ylabel(name)
+    for ax in grid.axes[1:].flat if grid.row_names else ():
+        ax.set_title("")
+    labels = [text.get_text() for text in grid.legend.get_texts()]
+    across = _columns(labels)
+    sns.move_legend(grid, "outside lower center", ncols=across, title=None, fontsize=8)
+    grid.figure.set_size_inches(
+        WIDTH, height * -(-grid.axes.size // columns) - 0.2 * (-len(labels) // across)
+    )
+    grid.figure.set_layout_engine("constrained")
+    return grid
+
+
 def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True) -> Figure:
     """Held-out R² against tap with intervals: one panel per ``network``, one line per ``curve``.
 
@@ -83,9 +107,9 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
         {"color": colour, "marker": MARKERS[i % len(MARKERS)], "linestyle": "-" if i < len(COLOURS) else "--"}
         for i, colour in enumerate(colour_of(summary.curve).values())
     ]
-    pairs = zip(summary.curve.unique(), own, strict=True)
-    styles = pd.DataFrame([CONDITION_STYLE.get(curve, style) for curve, style in pairs])
-    styles["above"] = 5 + 7 * styles.index  # numbers under the floor stand above each other
+    styles = [
+        CONDITION_STYLE.get(curve, style) for curve, style in zip(summary.curve.unique(), own, strict=True)
+    ]
     shown = summary.assign(x=summary.groupby("network").tap.transform(lambda taps: pd.factorize(taps)[0]))
     columns = min(2, shown.network.nunique())
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
@@ -94,8 +118,12 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
             col="network",
             col_wrap=columns,
             hue="curve",
-            palette=list(styles.pop("color")),
-            hue_kws=styles.to_dict("list"),
+            palette=[style["color"] for style in styles],
+            hue_kws={
+                "marker": [style["marker"] for style in styles],
+                "linestyle": [style["linestyle"] for style in styles],
+                "above": [5 + 7 * i for i in range(len(styles))],
+            },
             sharex=False,
             height=3.1,
             aspect=WIDTH / columns / 3.1,

@@ -20,7 +20,7 @@ from archive_rows import ROOT, archived
 from matplotlib.figure import Figure
 
 from scalelib import plotting
-from studies import s03_noise, s04_layerwise, s06_early
+from studies import s02_resizing, s03_noise, s04_layerwise
 
 FIGURES: dict[str, Callable[[], Figure]] = {}
 
@@ -34,6 +34,39 @@ def figure(draw: Callable[[], Figure]) -> Callable[[], Figure]:
 
 def pictures(n: int, side: int = 12) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
+
+
+# 02 resizing
+
+
+def resizing(table: str) -> pd.DataFrame:
+    return archived(f"02_resizing_invariance/{table}")
+
+
+@figure
+def resizing_manipulations() -> Figure:
+    shown = {name: dict(zip((0.5, 1.0), pictures(2), strict=True)) for name in s02_resizing.MANIPULATIONS}
+    return s02_resizing.manipulation_grid(shown)
+
+
+@figure
+def resizing_predictions() -> Figure:
+    return s02_resizing.predictions(resizing("predictions_by_size"))
+
+
+@figure
+def resizing_variance() -> Figure:
+    return s02_resizing.variance_by_tap(resizing("variance_by_tap"))
+
+
+@figure
+def resizing_cosine() -> Figure:
+    return s02_resizing.cosine_by_tap(resizing("cosine_by_tap").query("manipulation == 'resize'"))
+
+
+@figure
+def resizing_sampling() -> Figure:
+    return s02_resizing.sampling(resizing("sampling"))
 
 
 # 03 noise
@@ -122,53 +155,6 @@ def layers_paper() -> Figure:
 @figure
 def layers_choice() -> Figure:
     return s04_layerwise.choice_table(layers("sensitivity"))
-
-
-# 06 early features
-
-
-def early(table: str) -> pd.DataFrame:
-    return archived(f"06_early_features/{table}")
-
-
-@figure
-def early_kernels() -> Figure:
-    table = early("first_kernels")
-    kernels = {}
-    for network, rows in table.groupby("network", sort=False):
-        shape = [int(rows[axis].max()) + 1 for axis in ("channel", "y", "x")]
-        kernels[network] = rows[["red", "green", "blue"]].to_numpy().reshape(*shape, 3)
-    return s06_early.kernel_sheet(kernels)
-
-
-@figure
-def early_frequency() -> Figure:
-    return s06_early.frequency_by_tap(early("preferred_by_tap"))
-
-
-@figure
-def early_tuning() -> Figure:
-    rows = s06_early.best_orientation(early("tuning").query("tap in ['fire3', 'conv_pw_3', 'block_2_add']"))
-    kind = rows.weights.eq("random").map({True: "random weights", False: "trained weights"})
-    return s06_early.tuning_maps(rows.assign(panel=rows.network + "\n" + rows.tap, row=kind))
-
-
-@figure
-def early_galleries() -> Figure:
-    crops = pictures(4 * 3).reshape(4, 3, 12, 12, 3)
-    one = s06_early.Gallery("net, conv1", pictures(4, 20), crops, [f"{c}: ρ = +0.10" for c in range(4)])
-    return s06_early.galleries([one, one])
-
-
-@figure
-def early_channels() -> Figure:
-    rows = early("channels").query("tap in ['fire3', 'conv_pw_3', 'block_2_add'] and weights != 'random'")
-    return s06_early.frequency_against_value(rows)
-
-
-@figure
-def early_relation() -> Figure:
-    return s06_early.relation(early("relations"))
 
 
 # the tests

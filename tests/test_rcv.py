@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def problem(
 
 
 @pytest.mark.parametrize("estimator", ["ols", "ridge", "pcr"])
-def test_the_direction_of_growth_is_found_in_the_taps_own_units(estimator):
+def test_the_direction_of_growth_is_found_in_the_taps_own_units(estimator: str) -> None:
     X, y, weights = problem(400, 5, noise=0.01)
     rcv = fit_rcv(X, 3 * y + 7, estimator=estimator, tap="late")
     assert np.linalg.norm(rcv.direction) == pytest.approx(1)
@@ -41,7 +42,7 @@ def test_the_direction_of_growth_is_found_in_the_taps_own_units(estimator):
     assert (rcv.tap, rcv.estimator, rcv.n_images, rcv.repeats) == ("late", estimator, 400, 10)
 
 
-def test_prediction_is_that_of_least_squares_by_pinv():
+def test_prediction_is_that_of_least_squares_by_pinv() -> None:
     X, y, _ = problem(50, 80)
     rcv = fit_rcv(X, y, estimator="ols")
     centre = X.mean(axis=0)
@@ -51,7 +52,7 @@ def test_prediction_is_that_of_least_squares_by_pinv():
     assert rcv.direction == pytest.approx(beta / np.linalg.norm(beta))
 
 
-def test_r2_is_that_of_layerwise_r2():
+def test_r2_is_that_of_layerwise_r2() -> None:
     X, y, _ = problem(60, 30)
     groups = np.repeat(np.arange(20), 3)
     rcv = fit_rcv(X, y, groups=groups, repeats=4)
@@ -59,7 +60,7 @@ def test_r2_is_that_of_layerwise_r2():
     assert rcv.r2 == pytest.approx(table.r2_test.mean())
 
 
-def test_angle_is_the_mean_over_pairs_of_repeats():
+def test_angle_is_the_mean_over_pairs_of_repeats() -> None:
     X, y, _ = problem(60, 10, noise=2.0)
     directions = []
     for train, _test in train_test_splits(60, repeats=3):
@@ -88,7 +89,9 @@ def no_signal() -> tuple[np.ndarray, np.ndarray]:
         (np.ones((60, 3)), no_signal()[1], {"estimator": "ols"}, "the best prediction"),
     ],
 )
-def test_fits_that_make_no_sense_are_refused(X, y, options, words):
+def test_fits_that_make_no_sense_are_refused(
+    X: np.ndarray, y: np.ndarray, options: dict[str, str], words: str
+) -> None:
     with pytest.raises(DataError, match=words):
         fit_rcv(X, y, **options)
 
@@ -101,7 +104,7 @@ def test_fits_that_make_no_sense_are_refused(X, y, options, words):
         (np.ones(4), "shape"),
     ],
 )
-def test_prediction_refuses_another_tap(values, words):
+def test_prediction_refuses_another_tap(values: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
         fit_rcv(*problem(30, 4)[:2]).predict(values)
 
@@ -110,7 +113,7 @@ def test_prediction_refuses_another_tap(values, words):
 
 
 @pytest.mark.parametrize("options", [{}, {"estimator": "ols", "repeats": 1}], ids=["numbers", "NaN"])
-def test_storage_returns_every_bit_and_holds_no_pickle(tmp_path, options):
+def test_storage_returns_every_bit_and_holds_no_pickle(tmp_path: Path, options: dict[str, Any]) -> None:
     rcv = fit_rcv(*problem(40, 7)[:2], tap="conv5_block3_add", **options)
     rcv.save(tmp_path / "scale.npz")
     back = RCV.load(tmp_path / "scale.npz")
@@ -141,7 +144,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_files_that_are_damaged_or_of_another_kind_are_refused(tmp_path, damage):
+def test_files_that_are_damaged_or_of_another_kind_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "scale.npz"
     fit_rcv(*problem(40, 7)[:2]).save(path)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -183,7 +186,9 @@ def linear() -> Network:
 
 @pytest.mark.parametrize("tap", ["conv", "pool"])
 @pytest.mark.parametrize("step", [0.001, 0.5])
-def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(linear, tap, step):
+def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(
+    linear: Network, tap: str, step: float
+) -> None:
     kernel = np.asarray(linear.model.get_layer("logits").get_weights()[0], np.float64)
     for output in range(5):
         found = sensitivity(linear, vector(4, tap), images(3), output=output, step=step)
@@ -191,7 +196,7 @@ def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(linea
         assert found == pytest.approx(np.full(3, expected), rel=2e-3, abs=1e-4)
 
 
-def test_a_curved_network_gives_the_derivative_by_the_chain_rule():
+def test_a_curved_network_gives_the_derivative_by_the_chain_rule() -> None:
     net = network(keras.layers.Dense(3, name="logits"), keras.layers.Softmax(name="softmax"))
     kernel, bias = (np.asarray(w, np.float64) for w in net.model.get_layer("logits").get_weights())
     reader = keras.Model(net.model.inputs[0], net.tensor("pool"))
@@ -206,7 +211,7 @@ def test_a_curved_network_gives_the_derivative_by_the_chain_rule():
         expected = expected[::-1]
 
 
-def test_activations_of_the_tap_serve_as_well_as_images_of_any_size(linear):
+def test_activations_of_the_tap_serve_as_well_as_images_of_any_size(linear: Network) -> None:
     reader = keras.Model(linear.model.inputs[0], linear.tensor("conv"))
     maps = np.asarray(reader.predict(images(5) / np.float32(255), verbose=0))
     one = sensitivity(linear, vector(4, "conv"), images(5), output=2)
@@ -218,7 +223,7 @@ def test_activations_of_the_tap_serve_as_well_as_images_of_any_size(linear):
     assert sensitivity(linear, vector(4, "conv"), pictures, output=0).shape == (2,)
 
 
-def test_what_lies_beside_the_tap_is_refused():
+def test_what_lies_beside_the_tap_is_refused() -> None:
     net = network(keras.layers.Dense(2, name="logits"), inside=True)
     assert sensitivity(net, vector(7, "block"), images(2), output=0).shape == (2,)
     with pytest.raises(NetworkError, match="depend on the tap 'conv' alone"):
@@ -240,11 +245,13 @@ def test_what_lies_beside_the_tap_is_refused():
         (vector(4, "conv"), {"images": iter([])}, DataError, "at least one image"),
     ],
 )
-def test_sensitivities_that_make_no_sense_are_refused(linear, rcv, options, error, words):
+def test_sensitivities_that_make_no_sense_are_refused(
+    linear: Network, rcv: RCV, options: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         sensitivity(linear, rcv, **{"images": images(2), "output": 0, **options})
 
 
-def test_fitting_needs_no_keras():
+def test_fitting_needs_no_keras() -> None:
     code = "import sys; import scalelib.regression, scalelib.concepts; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

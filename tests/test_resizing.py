@@ -1,23 +1,27 @@
-"""Size and scale changed apart, and measures whose value is known by construction."""
+"""Size and scale changed apart, the share of variance that scale explains, and measures whose value is known by construction."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
+from scipy.stats import binomtest
+from statsmodels.formula.api import ols as formula_ols
 
-from scalelib.errors import DataError
 from studies.s02_resizing import (
-    activations_by_factor,
+    CORNERS,
     cosine_to_reference,
     predictions_by_factor,
     reframe,
     reframe_all,
     total_variation,
     variance_by_factor,
+    variance_explained_by_scale,
 )
 from studies.s03_noise import noise_field
 
+SCALES = np.array([0.2, 0.3, 0.45, 0.85])
 FACTORS = (0.25, 0.5, 1.0, 2.0)
 
 
@@ -56,19 +60,19 @@ def test_reframing_gives_the_object_the_share_and_the_canvas_that_were_asked_for
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_each_manipulation_changes_what_its_table_says(manipulation, canvas, object_px, factor):
     image, box = square_scene(side=400, box=(120, 120, 280, 280))
-    boxes = pd.DataFrame([box], columns=["box_x0", "box_y0", "box_x1", "box_y1"])
+    boxes = pd.DataFrame([box], columns=CORNERS)
     pictures, _ = reframe_all([image], boxes, manipulation=manipulation, factor=factor, size=100, share=0.4)
     exponent = np.log2(factor)  # the table's factors are those for a factor of 2
     assert pictures.shape[1] == round(100 * canvas**exponent)
     assert white_side(pictures[0]) == pytest.approx(40 * object_px**exponent, abs=1.5)
 
 
-@pytest.mark.parametrize("manipulation", ["zoom", "share", "canvas"])
-def test_factor_one_is_the_same_window_for_every_manipulation(manipulation):
+def test_factor_one_is_the_same_window_for_every_manipulation():
     image, box = square_scene()
-    boxes = pd.DataFrame([box], columns=["box_x0", "box_y0", "box_x1", "box_y1"])
-    pictures, _ = reframe_all([image], boxes, manipulation=manipulation, factor=1.0, size=80)
-    np.testing.assert_array_equal(pictures[0], reframe(image, box, size=80)[0])
+    boxes = pd.DataFrame([box], columns=CORNERS)
+    for manipulation in ("zoom", "share", "canvas"):
+        pictures, _ = reframe_all([image], boxes, manipulation=manipulation, factor=1.0, size=80)
+        np.testing.assert_array_equal(pictures[0], reframe(image, box, size=80)[0])
 
 
 def test_padding_is_measured_and_has_the_mean_colour():
@@ -134,14 +138,6 @@ def two_class(score):
     return np.hstack([score > 0, score <= 0]).astype(float)
 
 
-def test_activations_without_a_common_scene_effect_score_near_zero_variance():
-    """Noise that knows neither image nor factor: the expected share is (k − 1) / (n k − 1)."""
-    rng = np.random.default_rng(0)
-    acts = {k: {"tap": rng.normal(size=(200, 50))} for k in FACTORS}
-    expected = (len(FACTORS) - 1) / (200 * len(FACTORS) - 1)
-    assert variance_by_factor(acts).variance_explained.item() == pytest.approx(expected, rel=0.5)
-
-
 def test_total_variation_is_the_largest_difference_over_events():
     rng = np.random.default_rng(0)
     p, q = rng.dirichlet(np.ones(6), size=(2, 20))
@@ -155,9 +151,6 @@ def test_cosine_of_unrelated_images_is_zero_although_activations_are_positive():
     values, other = rng.exponential(size=(2, 400, 64))
     assert np.mean(cosine_to_reference(values, other)) == pytest.approx(0.0, abs=0.02)
     np.testing.assert_allclose(cosine_to_reference(other, other), 1.0)
-
-
-def test_cosine_of_a_vanishing_activation_is_not_a_number():
     assert np.isnan(cosine_to_reference(np.ones((2, 3)), np.ones((2, 3)))).all()
 
 
@@ -169,8 +162,6 @@ def test_accuracy_leaves_unknown_labels_out():
 
 @pytest.mark.parametrize(("n", "agree"), [(40, 40), (40, 30), (10, 0)])
 def test_interval_of_agreement_is_wilsons(n, agree):
-    from scipy.stats import binomtest
-
     target = np.tile([1.0, 0.0], (n, 1))
     other = target.copy()
     other[agree:] = [0.0, 1.0]
@@ -179,20 +170,85 @@ def test_interval_of_agreement_is_wilsons(n, agree):
     assert (row.agreement_low, row.agreement_high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda image: reframe(image, (10, 10, 10, 20), size=32), "box has an area"),
-        (lambda image: reframe(image, (10, 10, 20, 20), size=32, share=0.0), "share is positive"),
-        (lambda image: reframe_all([image], manipulation="resise", factor=1.0, size=32), "'resize'"),
-        (lambda image: reframe_all([image], manipulation="share", factor=1.0, size=32), "needs the object"),
-        (lambda image: activations_by_factor({0.5: {"a": np.eye(2)}, 2.0: {"a": np.eye(2)}}), "reference"),
-        (
-            lambda image: predictions_by_factor({1.0: {"a": np.eye(2)}, 2.0: {"a": np.eye(2)}}),
-            "no tap 'softmax'",
-        ),
-    ],
-)
-def test_what_cannot_work_is_refused_by_name(call, words):
-    with pytest.raises(DataError, match=words):
-        call(square_scene()[0])
+# Share of variance explained by scale
+
+
+def paired(n_scenes: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.repeat(np.arange(n_scenes), len(SCALES)), np.tile(SCALES, n_scenes)
+
+
+def share(features: np.ndarray, scene: np.ndarray, scale: np.ndarray) -> float:
+    return variance_explained_by_scale({"tap": features}, scene, scale).variance_explained.item()
+
+
+@pytest.mark.parametrize(("n_scenes", "channels"), [(200, 3), (3, 50)], ids=["tall", "wide"])
+def test_invariant_features_give_zero_and_covariant_ones_give_one(n_scenes, channels):
+    scene, scale = paired(n_scenes)
+    rng = np.random.default_rng(0)
+    per_scene = rng.standard_normal((n_scenes, channels))[scene]
+    per_scale = np.log(scale)[:, None] * rng.standard_normal(channels) + rng.standard_normal(channels)
+    assert share(per_scene, scene, scale) == pytest.approx(0, abs=1e-12)
+    assert share(per_scale, scene, scale) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 7.0])
+def test_a_sum_of_scene_and_scale_gives_the_ratio_of_their_variances(weight):
+    scene, scale = paired(12)
+    a, b = np.random.default_rng(1).standard_normal(12)[scene], weight * np.sqrt(scale)
+    assert share((a + b)[:, None], scene, scale) == pytest.approx(b.var() / (a.var() + b.var()), rel=1e-10)
+
+
+def test_an_interaction_of_scene_and_scale_is_no_main_effect():
+    scene, scale = paired(8)
+    response = np.where(scene % 2 == 0, 1.0, -1.0) * (scale - SCALES.mean())
+    assert share(response[:, None], scene, scale) == pytest.approx(0, abs=1e-12)
+
+
+def test_agrees_with_the_sums_of_squares_of_an_analysis_of_variance():
+    scene, scale = paired(9)
+    y = np.random.default_rng(2).standard_normal(len(scene)) + 2 * scale + 0.3 * scene
+    frame = pd.DataFrame({"y": y, "scene": scene, "scale": scale})
+    squares = sm.stats.anova_lm(formula_ols("y ~ C(scene) + C(scale)", frame).fit()).sum_sq
+    expected = squares["C(scale)"] / squares.sum()
+    assert share(y[:, None], scene, scale) == pytest.approx(expected, rel=1e-9)
+
+
+def test_channels_weigh_by_their_variance():
+    scene, scale = paired(20)
+    covariant, invariant = scale / scale.std(), scene / scene.std()
+    both = np.stack([3 * covariant, invariant], axis=1)
+    assert share(both, scene, scale) == pytest.approx(9 / 10, rel=1e-10)
+
+
+def test_within_classes_the_variance_between_them_does_not_count():
+    scene, scale = paired(12)
+    label = np.where(scene % 3 == 0, "a", "b")
+    a, b = np.random.default_rng(6).standard_normal(12)[scene], np.sqrt(scale)
+    features = (a + b + 100 * (label == "a"))[:, None]
+    table = variance_explained_by_scale({"tap": features}, scene, scale, within=label)
+    expected = [b.var() / (a[label == k].var() + b.var()) for k in "ab"]
+    assert table.variance_explained.item() == pytest.approx(np.mean(expected), rel=1e-9)
+    assert share(features, scene, scale) < 0.01
+    opposite = (np.where(label == "a", 1.0, -1.0) * (scale - SCALES.mean()))[:, None]
+    table = variance_explained_by_scale({"tap": opposite}, scene, scale, within=label)
+    assert table.variance_explained.item() == pytest.approx(1, abs=1e-12)
+
+
+def test_order_of_rows_is_free_labels_may_be_words_and_an_offset_in_float32_changes_little():
+    scene, scale = paired(30)
+    features = np.random.default_rng(3).standard_normal((len(scene), 3)) + scale[:, None]
+    order = np.random.default_rng(4).permutation(len(scene))
+    words = np.array([f"scene {k}" for k in scene])
+    expected = share(features, scene, scale)
+    assert share(features[order], words[order], scale[order]) == pytest.approx(expected, rel=1e-12)
+    assert share((features + 1000).astype(np.float32), scene, scale) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_constant_tap_has_no_share_and_taps_keep_their_order():
+    scene, scale = paired(4)
+    table = variance_explained_by_scale(
+        {"z": scale[:, None], "dead": np.full((len(scene), 2), 0.1), "a": scene[:, None]}, scene, scale
+    )
+    assert table.tap.tolist() == ["z", "dead", "a"]
+    assert table.channels.tolist() == [1, 2, 1]
+    assert np.isnan(table.variance_explained[1])
