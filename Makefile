@@ -53,7 +53,7 @@ checks/node_modules/.installed: checks/package-lock.json
 	touch $@
 
 spell: $(SETUP)
-	$(BIN)/codespell README.md CHANGELOG.md CITATION.cff _config.yml _toc.yml book checks notebooks paper profiles scalebook scalelib workflow
+	$(BIN)/codespell README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff _config.yml _toc.yml book checks notebooks paper profiles scalebook scalelib workflow
 
 lint: $(SETUP)
 	$(BIN)/ruff check .

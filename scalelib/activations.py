@@ -122,9 +122,8 @@ def extract(
     size = min(batch_size, number or batch_size)
     rows: list[int] = []
     pieces: dict[str, list[np.ndarray]] = {name: [] for name in asked}
-    for some, values in read_batches(
-        net, reader, shown, batch_size=size, workers=workers, store=store, **resizing
-    ):
+    batches = read_batches(net, reader, shown, batch_size=size, workers=workers, store=store, **resizing)
+    for some, values in batches:
         rows.extend(some)
         for name, array in values.items():
             pieces[name].append(array)
@@ -139,7 +138,7 @@ def as_images(
     """Images as something to iterate over, and their number where it can be known."""
     what = "images are an array (n, height, width, 3), a list of paths or arrays, or an iterator"
     fits = isinstance(images, Iterable) and not isinstance(images, (*_PATH, dict))
-    received = f"{type(images).__name__} {images!r:.100}"
+    received = f"one path, {images!r}" if isinstance(images, _PATH) else type(images).__name__
     if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
         fits, received = images.ndim == 4, f"an array of shape {images.shape}"
     advice = "Write [path] or image[None] for one image, stack[..., None] for grey ones, sorted(Path(folder).glob('*.jpg'))"
@@ -224,7 +223,7 @@ def read_batches(
         if store is not None:
             store.flush()
     named = "\n  ".join(["", *bad[:20], *["…"] * (len(bad) > 20)])
-    advice = "Leave these out." + " The activations of the others are in the cache." * (store is not None)
+    advice = "Leave these out; with cache=, the others are not computed again"
     require(not bad, "extract", f"{len(bad)} images cannot be used", named, advice)
 
 
@@ -290,13 +289,7 @@ def _digest_image(image: Any) -> bytes:
 
 def _identify(net: Network, **options: Any) -> dict[str, Any]:
     """Everything but the image that an activation depends on; weights are hashed as they are now."""
-    try:
-        graph = json.dumps(net.model.get_config(), sort_keys=True, default=str)
-    except Exception as error:  # custom layers raise what they like
-        raise NetworkError(
-            f"extract: a cache needs a model that Keras can serialise.\nReceived: {net.name}: {error}.\n"
-            "Give its layers a get_config method, or cache=None."
-        ) from error
+    graph = json.dumps(net.model.get_config(), sort_keys=True, default=str)
     shape = (2, *(net.input_size or (64, 64)), 3)
     probe = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) % 256
     preprocess = getattr(net.preprocess, "__qualname__", type(net.preprocess).__qualname__)
@@ -324,7 +317,7 @@ class _Store:
         self.waiting: dict[bytes, list[np.ndarray]] = {}
         self.where: dict[bytes, tuple[Path, int]] = {}
         self.read = lru_cache(maxsize=4)(_read_part)
-        write_atomic(self.folder / "identity.json", lambda stream: stream.write(text))
+        write_atomic(self.folder / "identity.json", text)
         for path in sorted(self.folder.glob("*.npz")):
             for row, digest in enumerate(self.read(path)[0]):
                 self.where[digest.tobytes()] = path, row

@@ -28,25 +28,19 @@ class RCV:
     ----------
     direction : ndarray of float64, shape (channels,)
         Unit vector in the tap's own activation space, of growing measure.
-    intercept : float
-        In the unit of the measure.
-    slope : float
-        Change of the measure per unit of activation along the direction; positive.
+    intercept, slope : float
+        In the unit of the measure; per unit of activation along the direction, positive.
     r2 : float
         Mean held-out R² over repeats.
     angle : float
         Mean angle in degrees between the directions of each two repeats: 0 where they agree, about
         90 where they have nothing in common.
-    tap : str
-        Where it was fitted; may be empty.
-    estimator : str
-        One of ``ols``, ``ridge``, ``pcr``.
+    tap, estimator : str
+        Where and how it was fitted; the tap may be empty.
     alpha : float
         Ridge penalty of the fit to all images; NaN for other estimators.
-    n_images : int
-        Number of images.
-    repeats : int
-        Number of random splits.
+    n_images, repeats : int
+        Number of images, and of random splits.
 
     Examples
     --------
@@ -95,11 +89,6 @@ class RCV:
         ----------
         path : path-like
             Where; :meth:`load` returns every bit.
-
-        Raises
-        ------
-        ResultsError
-            If the file cannot be written.
         """
         write_atomic(path, lambda stream: np.savez(stream, **asdict(self)))
 
@@ -110,11 +99,6 @@ class RCV:
         Parameters
         ----------
         path : path-like
-            A ``.npz`` file.
-
-        Returns
-        -------
-        RCV
 
         Raises
         ------
@@ -157,14 +141,8 @@ def fit_rcv(
         Name of the tap, kept with the vector.
     estimator : {"ridge", "ols", "pcr"}, default="ridge"
         See `scalelib.linear.fit_linear`.
-    repeats : int, default=10
-        Number of random splits, the same as those of `layerwise_r2`, for R² and stability.
-    test_size : float, default=0.3
-        Share held out, in (0, 1).
-    groups : array_like, shape (n_images,), optional
-        Rows of one group stay on one side of every split.
-    random_state : int, default=0
-        Seed.
+    repeats, test_size, groups, random_state
+        Of the random splits, which are those of `layerwise_r2`, for R² and stability.
 
     Returns
     -------
@@ -314,20 +292,18 @@ def sensitivity(
         )
         rule = f"activations must be finite and of the shape of {where!r}, {('n', *shape[1:])}"
         require(fits and np.isfinite(maps).all() and len(maps), operation, rule, f"shape {maps.shape}")
-        firsts = range(0, len(maps), batch_size)
-        return np.concatenate(
-            [_slopes(head, maps[k : k + batch_size], rcv.direction, output, step) for k in firsts]
-        )
-    given, _ = as_images(images, operation=operation, allow_duplicates=True)
-    rows: list[int] = []
-    slopes: list[np.ndarray] = []
-    for some, values in read_batches(
-        net, tap_reader(net, {where: where}, pooling=None), given, batch_size=batch_size
-    ):
-        rows.extend(some)
-        slopes.append(_slopes(head, values[where], rcv.direction, output, step))
-    require(rows, operation, "at least one image is needed", "none")
-    return np.concatenate(slopes)[np.argsort(rows)]
+        parts = np.split(np.arange(len(maps)), range(batch_size, len(maps), batch_size))
+        batches = iter([(list(part), {where: maps[part]}) for part in parts])
+    else:
+        given, _ = as_images(images, operation=operation, allow_duplicates=True)
+        reader = tap_reader(net, {where: where}, pooling=None)
+        batches = read_batches(net, reader, given, batch_size=batch_size)
+    slopes: dict[int, float] = {}
+    for rows, values in batches:
+        found = _slopes(head, values[where], rcv.direction, output, step)
+        slopes.update(zip(rows, found, strict=True))
+    require(slopes, operation, "at least one image is needed", "none")
+    return np.array([slopes[row] for row in sorted(slopes)])
 
 
 def _slopes(head: Any, maps: np.ndarray, direction: np.ndarray, output: int, step: float) -> np.ndarray:

@@ -107,9 +107,9 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
         {"color": colour, "marker": MARKERS[i % len(MARKERS)], "linestyle": "-" if i < len(COLOURS) else "--"}
         for i, colour in enumerate(colour_of(summary.curve).values())
     ]
-    styles = [
-        CONDITION_STYLE.get(curve, style) for curve, style in zip(summary.curve.unique(), own, strict=True)
-    ]
+    pairs = zip(summary.curve.unique(), own, strict=True)
+    styles = pd.DataFrame([CONDITION_STYLE.get(curve, style) for curve, style in pairs])
+    styles["above"] = 5 + 7 * styles.index  # numbers under the floor stand above each other
     shown = summary.assign(x=summary.groupby("network").tap.transform(lambda taps: pd.factorize(taps)[0]))
     columns = min(2, shown.network.nunique())
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
@@ -118,12 +118,8 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
             col="network",
             col_wrap=columns,
             hue="curve",
-            palette=[style["color"] for style in styles],
-            hue_kws={
-                "marker": [style["marker"] for style in styles],
-                "linestyle": [style["linestyle"] for style in styles],
-                "above": [5 + 7 * i for i in range(len(styles))],
-            },
+            palette=list(styles.pop("color")),
+            hue_kws=styles.to_dict("list"),
             sharex=False,
             height=3.1,
             aspect=WIDTH / columns / 3.1,

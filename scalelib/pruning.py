@@ -34,9 +34,9 @@ def best_layer(
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`scalelib.regression.layerwise_r2`: columns ``tap``, ``r2_test`` and, where they
-        matter, ``condition``, ``estimator``, ``measure``, ``object_class``, ``network``,
-        ``weights``, ``weights_seed``. Taps stand in the order of the network.
+        From :func:`scalelib.regression.layerwise_r2`, of one network with one set of weights: columns
+        ``tap``, ``r2_test`` and, where they matter, ``condition``, ``estimator``, ``measure``,
+        ``object_class``. Taps stand in the order of the network.
     estimator, measure : str, default="ridge", "sqrt_area_ratio"
         Rows to use, where the table has these columns.
     candidates : iterable of str, optional
@@ -126,17 +126,15 @@ def choose_and_report(
         Pooled activations per tap, in the order of the network.
     measures : array_like, shape (n_images,)
         One concept measure per image; the rule wants the square root of the area ratio.
-    classes : array_like, shape (n_images,), optional
-        Object classes: each is regressed by itself and halved by itself. Default: one class.
-    groups : array_like, shape (n_images,), optional
-        Rows of one group stay in one half, and on one side of every split within it.
+    classes, groups : array_like, shape (n_images,), optional
+        Each object class is regressed by itself and halved by itself; rows of one group stay in one
+        half, and on one side of every split within it.
     estimator : str, default="ridge"
     repeats : int, default=10
         Splits within a half, both to choose and to report.
     candidates : iterable of str, optional
         See :func:`best_layer`.
     random_state : int, default=0
-        Seed of the halves and of the splits.
 
     Returns
     -------

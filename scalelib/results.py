@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
@@ -222,10 +222,8 @@ class Run:
         tables : mapping of str to pandas.DataFrame
             By file name; a name without ending becomes ``name.csv``; ``name.csv.gz``, and whatever is
             larger than 1.5 MB, is compressed.
-        datasets : iterable of Dataset
-            What was measured: name, digest, counts per class and exclusions go into the card.
-        networks : iterable of Network
-            What was read: name, weights and their digest go into the card.
+        datasets, networks : iterable of Dataset and of Network
+            What was measured and read; names, digests, counts and exclusions go into the card.
 
         Returns
         -------
@@ -243,9 +241,10 @@ class Run:
             for name, (file, content) in packed.items()
         }
         data = self._card(datasets, networks) | {"tables": about}
+        plain = methodcaller("item")  # NumPy's scalars
         try:
-            text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=_plain)
-        except (TypeError, ValueError) as error:
+            text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=plain)
+        except (AttributeError, TypeError, ValueError) as error:
             raise ResultsError(
                 f"write: the card must be plain JSON.\nReceived: {error} in the parameters of {self.name}.\n"
                 "Pass numbers, strings, booleans, lists and dictionaries."
@@ -292,12 +291,6 @@ class Run:
             ],
             "networks": [dict(zip(keys, network, strict=True)) for network in unique],
         }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"a {type(value).__name__}")
 
 
 def _pack(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
@@ -373,18 +366,17 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     ResultsError
         If there is no card, a file is missing, or a file's digest is not the card's.
     """
-    path, again = Path(folder) / CARD, "Run the notebook again"
-    rule = f"a folder without {CARD} is not a result"
-    advice = "Run the notebook that writes it, for instance with 'make reproduce'"
-    require(path.is_file(), "read_results", rule, path.parent, advice, error=ResultsError)
+    path = Path(folder) / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ResultsError(
-            f"read_results: {CARD} is no valid JSON.\nReceived: {error} in {path.parent}.\n{again}."
+            f"read_results: a folder without a whole {CARD} is not a result.\nReceived: {path.parent}: {error}.\n"
+            "Run the notebook that writes it, for instance with 'make reproduce'."
         ) from error
     good, received = card.get("format") == FORMAT, f"{card.get('format')!r} in {path.parent}"
-    require(good, "read_results", f"cards have format {FORMAT}", received, again, error=ResultsError)
+    advice = "Run the notebook again"
+    require(good, "read_results", f"cards have format {FORMAT}", received, advice, error=ResultsError)
     for name, about in card["tables"].items():
         file = path.with_name(name)
         digest = digest_file(file) if file.is_file() else "no such file"

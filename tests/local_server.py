@@ -15,16 +15,15 @@ Behaviour = Callable[[BaseHTTPRequestHandler, bytes], None]
 class Server:
     """What the server sends: a list of behaviours, one a request; the last one goes on."""
 
-    url: str = ""
+    url: str
     content: bytes = b""
-    behaviours: list[Behaviour] = field(default_factory=list)
+    behaviours: list[Behaviour] = field(default_factory=lambda: [good])
     requests: int = 0
 
 
 @contextmanager
 def serving() -> Iterator[Server]:
     """Serve on a free port until the block ends."""
-    state = Server()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -39,9 +38,9 @@ def serving() -> Iterator[Server]:
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True
     httpd.block_on_close = False
+    state = Server(f"http://127.0.0.1:{httpd.server_port}")
     thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
     thread.start()
-    state.url = f"http://127.0.0.1:{httpd.server_port}"
     try:
         yield state
     finally:

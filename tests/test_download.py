@@ -32,7 +32,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     monkeypatch.setattr(sources, "TIMEOUT", (2.0, 0.3))
     with serving() as state:
-        state.content, state.behaviours = BYTES, [good]
+        state.content = BYTES
         yield state
 
 

@@ -20,7 +20,7 @@ from archive_rows import ROOT, archived
 from matplotlib.figure import Figure
 
 from scalelib import plotting
-from studies import s02_resizing, s03_noise, s04_layerwise
+from studies import s02_resizing, s03_noise, s04_layerwise, s06_early
 
 FIGURES: dict[str, Callable[[], Figure]] = {}
 
@@ -155,6 +155,53 @@ def layers_paper() -> Figure:
 @figure
 def layers_choice() -> Figure:
     return s04_layerwise.choice_table(layers("sensitivity"))
+
+
+# 06 early features
+
+
+def early(table: str) -> pd.DataFrame:
+    return archived(f"06_early_features/{table}")
+
+
+@figure
+def early_kernels() -> Figure:
+    table = early("first_kernels")
+    kernels = {}
+    for network, rows in table.groupby("network", sort=False):
+        shape = [int(rows[axis].max()) + 1 for axis in ("channel", "y", "x")]
+        kernels[network] = rows[["red", "green", "blue"]].to_numpy().reshape(*shape, 3)
+    return s06_early.kernel_sheet(kernels)
+
+
+@figure
+def early_frequency() -> Figure:
+    return s06_early.frequency_by_tap(early("preferred_by_tap"))
+
+
+@figure
+def early_tuning() -> Figure:
+    rows = s06_early.best_orientation(early("tuning").query("tap in ['fire3', 'conv_pw_3', 'block_2_add']"))
+    kind = rows.weights.eq("random").map({True: "random weights", False: "trained weights"})
+    return s06_early.tuning_maps(rows.assign(panel=rows.network + "\n" + rows.tap, row=kind))
+
+
+@figure
+def early_galleries() -> Figure:
+    crops = pictures(4 * 3).reshape(4, 3, 12, 12, 3)
+    one = s06_early.Gallery("net, conv1", pictures(4, 20), crops, [f"{c}: ρ = +0.10" for c in range(4)])
+    return s06_early.galleries([one, one])
+
+
+@figure
+def early_channels() -> Figure:
+    rows = early("channels").query("tap in ['fire3', 'conv_pw_3', 'block_2_add'] and weights != 'random'")
+    return s06_early.frequency_against_value(rows)
+
+
+@figure
+def early_relation() -> Figure:
+    return s06_early.relation(early("relations"))
 
 
 # the tests

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from PIL import Image
 
@@ -27,14 +28,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 INSTALLED_EXTRAS = ("tensorflow", "slides", "book", "test", "workflow")
 
 
-def normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return {normalised(r.name): str(r.specifier).removeprefix("==") for r in requirements}
+    parsed = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(r.name): str(r.specifier).removeprefix("==") for r in parsed}
 
 
 def requirements() -> list[Requirement]:
@@ -47,9 +44,9 @@ def requirements() -> list[Requirement]:
 
 @pytest.mark.parametrize("requirement", requirements(), ids=lambda r: r.name)
 def test_pin_lies_inside_the_range_of_the_package(requirement: Requirement) -> None:
-    pinned = pins()
-    assert normalised(requirement.name) in pinned, f"{requirement.name} has no pin in constraints.txt"
-    assert requirement.specifier.contains(pinned[normalised(requirement.name)])
+    pinned = pins().get(canonicalize_name(requirement.name))
+    assert pinned, f"{requirement.name} has no pin in constraints.txt"
+    assert requirement.specifier.contains(pinned)
 
 
 def test_environment_yml_says_no_version_again_and_installs_what_make_installs() -> None:
@@ -78,7 +75,8 @@ def test_public_name_resolves_to_what_its_module_defines(name: str) -> None:
     assert value.__doc__
 
 
-def test_no_public_name_is_also_a_module_that_would_hide_it() -> None:
+def test_the_package_has_its_version_and_no_module_that_hides_a_public_name() -> None:
+    assert PROJECT["version"] == scalelib.__version__
     assert not {path.stem for path in Path(scalelib.__file__).parent.iterdir()} & set(scalelib.__all__)
     with pytest.raises(AttributeError, match="no attribute 'layerwise'"):
         scalelib.layerwise  # noqa: B018
@@ -88,10 +86,6 @@ def test_importing_the_package_loads_neither_keras_nor_pandas() -> None:
     code = "import sys, scalelib; print(sorted({'keras', 'tensorflow', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_version_is_that_of_the_package_metadata() -> None:
-    assert PROJECT["version"] == scalelib.__version__
 
 
 # the wheel
@@ -107,9 +101,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.ipynb"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", out, copy], check=True)
+    pip("wheel", "--no-build-isolation", "--wheel-dir", str(out), str(copy))
     return next(out.glob("*.whl"))
+
+
+def pip(*arguments: str) -> None:
+    """Without a network, and nothing but what is named."""
+    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--no-deps", "--no-index"]
+    subprocess.run(command, check=True)
 
 
 def test_the_wheel_holds_scalelib_alone(wheel: Path) -> None:
@@ -137,8 +136,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, symlinks=True)
     packages = next(folder.glob("lib/python*/site-packages"))
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    options = ["--quiet", "--no-deps", "--no-index", "--python", folder / "bin" / "python"]
-    subprocess.run([sys.executable, "-m", "pip", *options[3:], "install", *options[:3], wheel], check=True)
+    pip("--python", str(folder / "bin" / "python"), "install", str(wheel))
     return folder
 
 

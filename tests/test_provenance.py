@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,45 +49,40 @@ def test_large_table_is_compressed_and_found_by_the_name_it_was_given(tmp_path: 
         pd.testing.assert_frame_equal(read.table(name), large)
 
 
-def test_missing_values_and_names_like_none_survive(tmp_path: Path) -> None:
-    table = pd.DataFrame({"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0]})
+def test_words_flags_and_missing_values_survive(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0], "condition": ["true"] * 3}
+    )
+    table = table.assign(at_edge=[True, False, True], whole=[1, 2, 3])
     write(tmp_path, {"t": table})
     pd.testing.assert_frame_equal(read_results(tmp_path).table("t"), table)
 
 
-def test_condition_true_stays_a_word_and_flags_stay_flags(tmp_path: Path) -> None:
-    table = pd.DataFrame({"condition": ["true", "true"], "at_edge": [True, False], "whole": [1, 2]})
-    write(tmp_path, {"t": table})
-    pd.testing.assert_frame_equal(read_results(tmp_path).table("t"), table)
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_edited_table_is_refused_by_name(tmp_path: Path) -> None:
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "table edited": (
+        lambda folder: (folder / "r2.csv").write_text("tap,r2_test\na,0.95\n"),
+        r"r2\.csv is not the file",
+    ),
+    "table gone": (lambda folder: (folder / "r2.csv").unlink(), "no such file"),
+    "no card": (
+        lambda folder: (folder / "card.json").unlink(),
+        r"without a whole card\.json is not a result",
+    ),
+    "half a card": (lambda folder: (folder / "card.json").write_text("{"), "is not a result"),
+    "another format": (lambda folder: edit(folder / "card.json", format=99), "Received: 99"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_the_run_did_not_write_is_refused(tmp_path: Path, damage: str) -> None:
     write(tmp_path)
-    path = tmp_path / "r2.csv"
-    path.write_text(path.read_text().replace("0.25", "0.95"))
-    with pytest.raises(ResultsError, match=r"r2\.csv is not the file that the run wrote"):
-        read_results(tmp_path)
-
-
-def test_folder_without_card_is_no_result(tmp_path: Path) -> None:
-    write(tmp_path)
-    (tmp_path / "card.json").unlink()
-    with pytest.raises(ResultsError, match=r"without card\.json is not a result"):
-        read_results(tmp_path)
-
-
-def test_damaged_card_is_refused(tmp_path: Path) -> None:
-    write(tmp_path)
-    (tmp_path / "card.json").write_text("{")
-    with pytest.raises(ResultsError, match="no valid JSON"):
-        read_results(tmp_path)
-
-
-def test_card_of_another_format_is_refused(tmp_path: Path) -> None:
-    write(tmp_path)
-    card = json.loads((tmp_path / "card.json").read_text())
-    (tmp_path / "card.json").write_text(json.dumps({**card, "format": 99}))
-    with pytest.raises(ResultsError, match="Received: 99"):
+    change, words = DAMAGE[damage]
+    change(tmp_path)
+    with pytest.raises(ResultsError, match=words):
         read_results(tmp_path)
 
 

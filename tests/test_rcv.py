@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ def problem(
 
 
 @pytest.mark.parametrize("estimator", ["ols", "ridge", "pcr"])
-def test_the_direction_of_growth_is_found_in_the_taps_own_units(estimator: str) -> None:
+def test_the_direction_of_growth_is_found_in_the_taps_own_units(estimator):
     X, y, weights = problem(400, 5, noise=0.01)
     rcv = fit_rcv(X, 3 * y + 7, estimator=estimator, tap="late")
     assert np.linalg.norm(rcv.direction) == pytest.approx(1)
@@ -42,7 +41,7 @@ def test_the_direction_of_growth_is_found_in_the_taps_own_units(estimator: str) 
     assert (rcv.tap, rcv.estimator, rcv.n_images, rcv.repeats) == ("late", estimator, 400, 10)
 
 
-def test_prediction_is_that_of_least_squares_by_pinv() -> None:
+def test_prediction_is_that_of_least_squares_by_pinv():
     X, y, _ = problem(50, 80)
     rcv = fit_rcv(X, y, estimator="ols")
     centre = X.mean(axis=0)
@@ -52,7 +51,7 @@ def test_prediction_is_that_of_least_squares_by_pinv() -> None:
     assert rcv.direction == pytest.approx(beta / np.linalg.norm(beta))
 
 
-def test_r2_is_that_of_layerwise_r2() -> None:
+def test_r2_is_that_of_layerwise_r2():
     X, y, _ = problem(60, 30)
     groups = np.repeat(np.arange(20), 3)
     rcv = fit_rcv(X, y, groups=groups, repeats=4)
@@ -60,7 +59,7 @@ def test_r2_is_that_of_layerwise_r2() -> None:
     assert rcv.r2 == pytest.approx(table.r2_test.mean())
 
 
-def test_angle_is_the_mean_over_pairs_of_repeats() -> None:
+def test_angle_is_the_mean_over_pairs_of_repeats():
     X, y, _ = problem(60, 10, noise=2.0)
     directions = []
     for train, _test in train_test_splits(60, repeats=3):
@@ -89,9 +88,7 @@ def no_signal() -> tuple[np.ndarray, np.ndarray]:
         (np.ones((60, 3)), no_signal()[1], {"estimator": "ols"}, "the best prediction"),
     ],
 )
-def test_fits_that_make_no_sense_are_refused(
-    X: np.ndarray, y: np.ndarray, options: dict[str, str], words: str
-) -> None:
+def test_fits_that_make_no_sense_are_refused(X, y, options, words):
     with pytest.raises(DataError, match=words):
         fit_rcv(X, y, **options)
 
@@ -104,7 +101,7 @@ def test_fits_that_make_no_sense_are_refused(
         (np.ones(4), "shape"),
     ],
 )
-def test_prediction_refuses_another_tap(values: Any, words: str) -> None:
+def test_prediction_refuses_another_tap(values, words):
     with pytest.raises(DataError, match=words):
         fit_rcv(*problem(30, 4)[:2]).predict(values)
 
@@ -113,7 +110,7 @@ def test_prediction_refuses_another_tap(values: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"estimator": "ols", "repeats": 1}], ids=["numbers", "NaN"])
-def test_storage_returns_every_bit_and_holds_no_pickle(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_storage_returns_every_bit_and_holds_no_pickle(tmp_path, options):
     rcv = fit_rcv(*problem(40, 7)[:2], tap="conv5_block3_add", **options)
     rcv.save(tmp_path / "scale.npz")
     back = RCV.load(tmp_path / "scale.npz")
@@ -144,7 +141,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_files_that_are_damaged_or_of_another_kind_are_refused(tmp_path: Path, damage: str) -> None:
+def test_files_that_are_damaged_or_of_another_kind_are_refused(tmp_path, damage):
     path = tmp_path / "scale.npz"
     fit_rcv(*problem(40, 7)[:2]).save(path)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -186,9 +183,7 @@ def linear() -> Network:
 
 @pytest.mark.parametrize("tap", ["conv", "pool"])
 @pytest.mark.parametrize("step", [0.001, 0.5])
-def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(
-    linear: Network, tap: str, step: float
-) -> None:
+def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(linear, tap, step):
     kernel = np.asarray(linear.model.get_layer("logits").get_weights()[0], np.float64)
     for output in range(5):
         found = sensitivity(linear, vector(4, tap), images(3), output=output, step=step)
@@ -196,7 +191,7 @@ def test_a_network_that_is_linear_after_the_tap_gives_the_exact_derivative(
         assert found == pytest.approx(np.full(3, expected), rel=2e-3, abs=1e-4)
 
 
-def test_a_curved_network_gives_the_derivative_by_the_chain_rule() -> None:
+def test_a_curved_network_gives_the_derivative_by_the_chain_rule():
     net = network(keras.layers.Dense(3, name="logits"), keras.layers.Softmax(name="softmax"))
     kernel, bias = (np.asarray(w, np.float64) for w in net.model.get_layer("logits").get_weights())
     reader = keras.Model(net.model.inputs[0], net.tensor("pool"))
@@ -211,7 +206,7 @@ def test_a_curved_network_gives_the_derivative_by_the_chain_rule() -> None:
         expected = expected[::-1]
 
 
-def test_activations_of_the_tap_serve_as_well_as_images_of_any_size(linear: Network) -> None:
+def test_activations_of_the_tap_serve_as_well_as_images_of_any_size(linear):
     reader = keras.Model(linear.model.inputs[0], linear.tensor("conv"))
     maps = np.asarray(reader.predict(images(5) / np.float32(255), verbose=0))
     one = sensitivity(linear, vector(4, "conv"), images(5), output=2)
@@ -223,7 +218,7 @@ def test_activations_of_the_tap_serve_as_well_as_images_of_any_size(linear: Netw
     assert sensitivity(linear, vector(4, "conv"), pictures, output=0).shape == (2,)
 
 
-def test_what_lies_beside_the_tap_is_refused() -> None:
+def test_what_lies_beside_the_tap_is_refused():
     net = network(keras.layers.Dense(2, name="logits"), inside=True)
     assert sensitivity(net, vector(7, "block"), images(2), output=0).shape == (2,)
     with pytest.raises(NetworkError, match="depend on the tap 'conv' alone"):
@@ -245,13 +240,11 @@ def test_what_lies_beside_the_tap_is_refused() -> None:
         (vector(4, "conv"), {"images": iter([])}, DataError, "at least one image"),
     ],
 )
-def test_sensitivities_that_make_no_sense_are_refused(
-    linear: Network, rcv: RCV, options: dict[str, Any], error: type[Exception], words: str
-) -> None:
+def test_sensitivities_that_make_no_sense_are_refused(linear, rcv, options, error, words):
     with pytest.raises(error, match=words):
         sensitivity(linear, rcv, **{"images": images(2), "output": 0, **options})
 
 
-def test_fitting_needs_no_keras() -> None:
+def test_fitting_needs_no_keras():
     code = "import sys; import scalelib.regression, scalelib.concepts; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Training: resumable after any kill, deterministic in its order, explicit in every choice."""
+"""Training resumes after any kill, in an order of its own; what a profile plans is what is trained, collected and put to work."""
 
 from __future__ import annotations
 
@@ -14,40 +14,48 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib.errors import ResultsError, ScalelibError
+from scalelib.datasets import Dataset
+from scalelib.errors import ResultsError
 from scalelib.graph import keras
+from scalelib.slides.magnification import fit_estimator
+from studies.rendered.slide import load_rendered
 from studies.s05_runs import (
     ROWS,
     SEEDS,
-    TransferNetwork,
+    PlannedTransfer,
+    chosen_taps,
     collect,
-    run_transfer,
+    described,
+    plan_transfer,
+    planned_runs,
+    predict_images,
+    read_out_specs,
+    run_plans,
     score_runs,
+    summarize_images,
     table_2,
+    target_values,
     train_transfer,
+    unseen_images,
 )
-from studies.training import (
-    STATE,
-    Batches,
-    Schedule,
-    epoch_order,
-    model_variables,
-    read_state,
-    train,
-    turned,
-    values,
-)
+from studies.s05_transfer import as_published
+from studies.training import STATE, Batches, NotFinite, Schedule, epoch_order, train, turned
 from studies.transfer_scores import class_means
 
-NETWORK = TransferNetwork(
-    "tiny", "MobileNet", "conv_pw_3", "conv_pw_1", weights="random",
-    options={"alpha": 0.25, "include_top": False},
-)  # fmt: skip
+ROOT = Path(__file__).parent.parent
+SPEC = {
+    "name": "MobileNet", "label": "tiny", "weights": "random", "alpha": 0.25, "include_top": False,
+    "full_tap": "conv_pw_2", "transfer_seeds": 2, "targets": ["area", "log2_magnification"],
+}  # fmt: skip
+CURVE = ["epoch", "loss", "val_loss", "val_mae"]
 
 
-def discs(n: int = 96, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+# one training
+
+
+def discs(n: int = 96) -> tuple[pd.DataFrame, np.ndarray]:
     """Patches of one dark disc each, whose area is the target; twelve slides, eight of them to train."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     magnification = rng.choice([10.0, 20.0, 40.0], n)
     area = magnification**2 / 6 * rng.uniform(0.8, 1.2, n)
     y, x = np.mgrid[:32, :32]
@@ -63,32 +71,29 @@ def discs(n: int = 96, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     return table, images
 
 
-def small_model(seed: int = 0, dropout: float = 0.0) -> keras.Model:
-    keras.utils.set_random_seed(seed)
+def small_model() -> keras.Model:
+    keras.utils.set_random_seed(0)
     return keras.Sequential(
         [
             keras.Input((32, 32, 3)),
             keras.layers.Conv2D(8, 3, strides=2),
             keras.layers.BatchNormalization(),
             keras.layers.ReLU(),
-            keras.layers.Dropout(dropout),
+            keras.layers.Dropout(0.2),
             keras.layers.GlobalAveragePooling2D(),
             keras.layers.Dense(1),
         ]
     )
 
 
-def fit(
-    folder: Path, *, model: keras.Model | None = None, seed: int = 1, target_factor: float = 1.0, **options
-):
+def fit(folder: Path, *, model: keras.Model | None = None, factor: float = 1.0, data: str = "", **options):
+    """The learning curve, and what predicts."""
     table, images = discs()
-    identity = options.pop("identity", {})
     return train(
-        model if model is not None else small_model(dropout=0.2), images,
-        table.mean_area_px.to_numpy() * target_factor,
+        model or small_model(), images, table.mean_area_px.to_numpy() * factor,
         train_rows=np.flatnonzero(table.split == "train"),
         validation_rows=np.flatnonzero(table.split == "validation"),
-        preprocess=lambda x: x / 127.5 - 1, folder=folder, name="a run", identity=identity, seed=seed,
+        preprocess=lambda x: x / 127.5 - 1, folder=folder, name="a run", identity={"data": data}, seed=1,
         schedule=Schedule(**{"epochs": 3, "batch_size": 16, "learning_rate": 1e-2, **options}),
     )  # fmt: skip
 
@@ -112,218 +117,279 @@ def test_batches_hold_every_row_once_in_order(batch_size):
 
 
 def test_the_eight_turns_are_different_and_keep_every_pixel():
-    patch = np.arange(27).reshape(3, 3, 3)
-    turns = [turned(patch, t) for t in range(8)]
+    turns = [turned(np.arange(27).reshape(3, 3, 3), t) for t in range(8)]
     assert len({t.tobytes() for t in turns}) == 8
     assert all(np.array_equal(np.sort(t, axis=None), np.arange(27)) for t in turns)
 
 
-def test_order_depends_on_seed_and_epoch_and_on_nothing_else():
+def test_order_depends_on_seed_and_epoch_and_is_that_of_the_archived_runs():
     rows = np.arange(50)
-    assert np.array_equal(epoch_order(rows, seed=1, epoch=2)[0], epoch_order(rows, seed=1, epoch=2)[0])
-    orders = {epoch_order(rows, seed=s, epoch=e)[0].tobytes() for s in (1, 2) for e in (1, 2)}
+    orders = {epoch_order(rows, seed=s, epoch=e)[0].tobytes() for s in (1, 2) for e in (1, 2) for _ in "ab"}
     assert len(orders) == 4
+    order, turns = epoch_order(np.arange(6), seed=1001, epoch=1)
+    assert (order.tolist(), turns.tolist()) == ([4, 5, 3, 2, 1, 0], [2, 6, 0, 3, 7, 7])
 
 
 def test_training_learns_and_keeps_the_best_validation_weights(tmp_path):
-    trained = fit(tmp_path, epochs=10, batchnorm_momentum=0.5)
-    table, images = discs()
+    history, predict = fit(tmp_path, epochs=10, batchnorm_momentum=0.5)
+    table, _ = discs()
     rows = np.flatnonzero(table.split == "validation")
-    error = trained.predict(images, rows) - table.mean_area_px.to_numpy()[rows]
-    best = trained.history.set_index("epoch").loc[trained.best_epoch]
+    error = predict(rows) - table.mean_area_px.to_numpy()[rows]
+    best = history.loc[history.val_loss.idxmin()]
     assert np.abs(error).mean() == pytest.approx(best.val_mae, rel=1e-4)
-    assert best.val_loss == trained.history.val_loss.min() < 0.9
-    assert trained.history.loss.iloc[-1] < 0.5 * trained.history.loss.iloc[0]
+    assert best.val_loss < 0.9
+    assert history.loss.iloc[-1] < 0.5 * history.loss.iloc[0]
 
 
 def test_patience_stops_after_epochs_without_a_better_one(tmp_path):
     """The same epochs as without patience, up to the stop, and a rerun trains nothing more."""
     options = {"epochs": 12, "learning_rate": 0.3}
-    whole = fit(tmp_path / "whole", **options).history
+    whole, _ = fit(tmp_path / "whole", **options)
     late = whole.epoch - whole.val_loss.cummin().map(lambda best: whole.epoch[whole.val_loss == best].iloc[0])
     expected = int(whole.epoch[late >= 2].min())
     assert expected < 12
-    stopped = fit(tmp_path / "stopped", **options, patience=2)
-    assert stopped.history.epoch.max() == expected
-    assert np.allclose(stopped.history.val_loss, whole.val_loss[:expected], rtol=1e-4)
-    assert stopped.best_epoch == expected - 2
-    lines = (tmp_path / "stopped" / "log.jsonl").read_text().count("epoch finished")
-    fit(tmp_path / "stopped", **options, patience=2)
-    assert (tmp_path / "stopped" / "log.jsonl").read_text().count("epoch finished") == lines
-
-
-def test_going_on_from_a_checkpoint_equals_not_having_stopped(tmp_path):
-    """Weights, optimiser, dropout's generator, best weights and order: within 1e-5 after three more epochs."""
-    whole = fit(tmp_path / "whole", epochs=5, augment=True)
-    fit(tmp_path / "parts", epochs=2, augment=True)
-    parts = fit(tmp_path / "parts", epochs=5, augment=True)
-    columns = ["loss", "val_loss", "val_mae"]
-    assert np.allclose(whole.history[columns], parts.history[columns], rtol=1e-5)
-    assert whole.best_epoch == parts.best_epoch
-    for a, b in zip(values(model_variables(whole.model)), values(model_variables(parts.model)), strict=True):
-        assert np.allclose(a.astype(float), b.astype(float), rtol=1e-4, atol=1e-6)
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    fit(tmp_path, identity={"data": "a"})
-    for change in ({"identity": {"data": "b"}}, {"identity": {"data": "a"}, "learning_rate": 1.0}):
-        with pytest.raises(ResultsError, match="another run"):
-            fit(tmp_path, **change)
-    with pytest.raises(ResultsError, match="longer than wanted"):
-        fit(tmp_path, identity={"data": "a"}, epochs=1)
-    with pytest.raises(ResultsError, match="another network"):
-        fit(tmp_path, identity={"data": "a"}, model=keras.Sequential([keras.Input((32, 32, 3)),
-            keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1)]))  # fmt: skip
-
-
-def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
-    fit(tmp_path)
-    (tmp_path / STATE).write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(ResultsError, match=r"state\.npz is damaged"):
-        fit(tmp_path)
-
-
-def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_state(tmp_path):
-    fit(tmp_path, epochs=2, target_scaling="none")
-    before = (tmp_path / STATE).read_bytes()
-    broken = small_model(dropout=0.2)
-    table, images = discs()
-    with pytest.raises(ResultsError, match="the loss of a run is not finite in epoch 3"):
-        train(
-            broken, images, table.mean_area_px.to_numpy(),
-            train_rows=np.flatnonzero(table.split == "train"),
-            validation_rows=np.flatnonzero(table.split == "validation"),
-            preprocess=lambda x: x * np.float32(np.nan), folder=tmp_path, name="a run", identity={}, seed=1,
-            schedule=Schedule(epochs=4, batch_size=16, learning_rate=1e-2, target_scaling="none"),
-        )  # fmt: skip
-    assert (tmp_path / STATE).read_bytes() == before
-    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["event"] == "not finite"
-    meta, groups = read_state(tmp_path)
-    assert len(meta["history"]) == 2
-    assert all(np.isfinite(a).all() for a in groups["model"])
-
-
-def test_frozen_batchnorm_keeps_its_statistics_and_training_moves_them(tmp_path):
-    def moved(mode: str) -> bool:
-        model = small_model()
-        norm = model.layers[1]
-        before = [np.array(w) for w in norm.get_weights()]
-        fit(tmp_path / mode, model=model, batchnorm=mode)
-        return not all(np.array_equal(a, b) for a, b in zip(before, norm.get_weights(), strict=True))
-
-    assert moved("train")
-    assert not moved("frozen")
-
-
-def test_batchnorm_momentum_is_set_where_asked(tmp_path):
-    trained = fit(tmp_path, batchnorm_momentum=0.5, epochs=1)
-    assert trained.model.layers[1].momentum == 0.5
+    stopped, _ = fit(tmp_path / "stopped", **options, patience=2)
+    assert stopped.epoch.max() == expected
+    assert np.allclose(stopped.val_loss, whole.val_loss[:expected], rtol=1e-4)
+    assert stopped.val_loss.idxmin() == expected - 3
+    assert fit(tmp_path / "stopped", **options, patience=2)[0].equals(stopped)
 
 
 @pytest.mark.parametrize(
-    "precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+    "precision",
+    ["float32", "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
 )
-def test_mixed_precision_trains_close_to_full_precision_and_resumes(tmp_path, precision):
-    full = fit(tmp_path / "full", epochs=2)
-    fit(tmp_path / "mixed", epochs=1, precision=precision)
-    mixed = fit(tmp_path / "mixed", epochs=2, precision=precision)
-    assert mixed.history.loss.to_numpy() == pytest.approx(full.history.loss.to_numpy(), rel=0.15)
-    assert mixed.model.layers[0].compute_dtype == precision.removeprefix("mixed_")
-    assert mixed.model.layers[-1].compute_dtype == "float32"
+def test_going_on_equals_not_having_stopped(tmp_path, precision):
+    """Weights, optimiser, dropout's generator, best weights and order; half precision trains close to single."""
+    models = small_model(), small_model()
+    whole, _ = fit(tmp_path / "whole", model=models[0], epochs=5, augment=True, precision=precision)
+    first, _ = fit(tmp_path / "parts", epochs=2, augment=True, precision=precision)
+    parts, _ = fit(tmp_path / "parts", model=models[1], epochs=5, augment=True, precision=precision)
+    assert parts[:2].equals(first)
+    assert np.allclose(whole[CURVE], parts[CURVE], rtol=1e-5)
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        assert np.allclose(a.astype(float), b.astype(float), rtol=1e-4, atol=1e-6)
+    single, _ = fit(tmp_path / "single", epochs=2, augment=True)
+    assert whole.loss[:2].to_numpy() == pytest.approx(single.loss.to_numpy(), rel=0.15)
+    assert models[0].layers[0].compute_dtype == precision.removeprefix("mixed_")
+    assert models[0].layers[-1].compute_dtype == "float32"
+
+
+def test_the_state_of_another_run_is_refused(tmp_path):
+    fit(tmp_path, data="a", epochs=2)
+    for change, rule in (
+        ({"data": "b"}, "another run than a run.\nReceived: data: 'a' there, 'b' wanted"),
+        ({"data": "a", "learning_rate": 1.0}, "another run"),
+        ({"data": "a", "epochs": 1}, "longer than wanted"),
+    ):
+        with pytest.raises(ResultsError, match=rule):
+            fit(tmp_path, **change)
+
+
+def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_state(tmp_path, monkeypatch):
+    good, _ = fit(tmp_path, epochs=2)
+    before = (tmp_path / STATE).read_bytes()
+    batch = Batches.__getitem__
+    monkeypatch.setattr(
+        Batches, "__getitem__", lambda self, i: (batch(self, i)[0] * np.nan, batch(self, i)[1])
+    )
+    with pytest.raises(NotFinite, match="the loss of a run is not finite in epoch 3"):
+        fit(tmp_path, epochs=4)
+    monkeypatch.undo()
+    assert (tmp_path / STATE).read_bytes() == before
+    assert fit(tmp_path, epochs=2)[0].equals(good)
+
+
+@pytest.mark.parametrize("mode", ["train", "frozen"])
+def test_frozen_batchnorm_keeps_its_statistics_and_training_moves_them(tmp_path, mode):
+    model = small_model()
+    norm = model.layers[1]
+    before = norm.get_weights()
+    fit(tmp_path, model=model, batchnorm=mode, batchnorm_momentum=0.5)
+    kept = all(np.array_equal(a, b) for a, b in zip(before, norm.get_weights(), strict=True))
+    assert (kept, norm.momentum) == (mode == "frozen", 0.5)
 
 
 def test_standardised_targets_do_not_depend_on_their_units(tmp_path):
-    px, other = fit(tmp_path / "px"), fit(tmp_path / "other", target_factor=1000.0)
-    assert np.allclose(px.history.loss, other.history.loss, rtol=1e-4)
-    assert np.allclose(px.history.val_mae * 1000, other.history.val_mae, rtol=1e-4)
+    (px, _), (other, _) = fit(tmp_path / "px"), fit(tmp_path / "other", factor=1000.0)
+    assert np.allclose(px.loss, other.loss, rtol=1e-4)
+    assert np.allclose(px.val_mae * 1000, other.val_mae, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": float("nan")}, {"target_scaling": "minmax"},
-     {"batchnorm": "auto"}, {"batchnorm_momentum": 1.0}, {"precision": "float16"}, {"workers": 0}],
-    ids=lambda d: next(iter(d)),
-)  # fmt: skip
-def test_schedules_out_of_range_are_refused(wrong):
-    with pytest.raises(ScalelibError, match=next(iter(wrong))):
-        Schedule(**wrong)
+    "wrong", [{"target_scaling": "minmax"}, {"batchnorm": "auto"}, {"precision": "float99"}]
+)
+def test_an_unknown_choice_never_trains(tmp_path, wrong):
+    with pytest.raises((KeyError, ValueError)):
+        fit(tmp_path, **wrong)
 
 
-def test_constant_training_targets_are_refused(tmp_path):
-    with pytest.raises(ResultsError, match="vary"):
-        fit(tmp_path, target_factor=0.0)
+# what is planned
 
 
-def test_three_rows_give_a_table_and_finished_runs_are_left_alone(tmp_path):
-    table, images = discs()
-    schedule = Schedule(epochs=1)
-    arguments = (table, images, tmp_path)
-    assert run_transfer([NETWORK], *arguments, seeds=[1], schedule=schedule, data_digest="d") == {}
-    found = collect(tmp_path)
-    assert sorted(found.runs.row) == sorted(ROWS)
-    pruned = found.runs.set_index("row")
-    assert pruned.parameters["pruned"] < pruned.parameters["scratch"] == pruned.parameters["pretrained"]
-    assert not found.runs.converged.any()  # one epoch: the best is the last
+def test_plan_takes_the_papers_seeds_in_its_order_and_keeps_what_says_which_network() -> None:
+    given = {**SPEC, "seeds": [3], "weights_label": "x"}
+    [plan] = plan_transfer([given], {"tiny": "conv_pw_1"}, schedule={"epochs": 7, "learning_rate": 0.1})
+    assert plan.seeds == SEEDS[:2]
+    assert plan.targets == ("area", "log2_magnification")
+    assert plan.schedule == Schedule(epochs=7, learning_rate=0.1)
+    assert plan.network.options == {"alpha": 0.25, "include_top": False, "taps": ["conv_pw_1", "conv_pw_2"]}
+    assert (plan.network.full_tap, plan.network.pruned_tap) == ("conv_pw_2", "conv_pw_1")
+    assert (plan.network.label, plan.network.weights) == ("tiny", "random")
+    [own] = plan_transfer([{**SPEC, "learning_rate": 0.3}], {"tiny": "conv_pw_2"}, schedule={"epochs": 7})
+    assert own.schedule == Schedule(epochs=7, learning_rate=0.3)
+    assert own.network.options["taps"] == ["conv_pw_2"]
+    with pytest.raises(ResultsError, match=r"no tap was chosen for tiny\.\nReceived: taps for tinny"):
+        plan_transfer([SPEC], {"tinny": "conv_pw_1"})
+
+
+def test_chosen_taps_are_those_of_the_weights_asked_for() -> None:
+    labels = ["imagenet", "random", "imagenet, int8-rounded"]
+    table = pd.DataFrame({"network": ["a", "a", "b"], "weights": labels, "peak_tap": ["x", "y", "z"]})
+    assert chosen_taps(table) == {"a": "x", "b": "z"}
+    assert chosen_taps(table, weights="random") == {"a": "y"}
+
+
+def test_read_outs_read_the_same_networks_with_trained_and_random_weights() -> None:
+    trained, random = read_out_specs([SPEC | {"weights": "some.h5"}], size=48)
+    assert trained == {
+        "name": "MobileNet", "label": "tiny", "weights": "some.h5", "alpha": 0.25, "include_top": False,
+        "weights_label": "trained", "input_size": 48,
+    }  # fmt: skip
+    assert random == {**trained, "weights": "random", "weights_label": "random"}
+
+
+# what is trained and collected
+
+Study = tuple[Dataset, list[PlannedTransfer], np.ndarray, Path]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two seeds of a tiny network, all rows and targets, on rendered slides."""
+    folder = tmp_path_factory.mktemp("study")
+    cut = {"slide_size": 512, "size": 32, "magnifications": [10, 40], "max_per_slide": 6}
+    data = load_rendered(folder / "slides", n_slides=(2, 2, 2), **cut)
+    plans = plan_transfer([SPEC], {"tiny": "conv_pw_1"}, schedule={"epochs": 2, "batchnorm_momentum": 0.5})
+    images = np.stack([data.images[i] for i in range(len(data.images))])
+    assert run_plans(plans, data.table, images, folder / "runs", data_digest=data.digest) == {}
+    return data, plans, images, folder / "runs"
+
+
+def test_every_planned_run_is_trained_collected_and_left_alone(study: Study) -> None:
+    data, plans, images, folder = study
+    names = planned_runs(plans)
+    assert len(names) == len(set(names)) == 3 * 2 * 2
+    assert len(collect(folder, names=names[:5]).runs) == 5
+    found = collect(folder, names=names)
+    assert len(found.runs) == 12
+    pruned = found.runs.groupby("row").parameters.first()
+    assert pruned["pruned"] < pruned["scratch"] == pruned["pretrained"]
     assert set(found.predictions.split) == {"validation", "test"}
-    scores = score_runs(found, class_means(table))
-    assert len(scores) == 3 * (1 + 2)
-    assert (
-        table_2(scores).set_index("row").mae_px.to_dict()
-        == scores[scores.slide == "all"].set_index("row").mae_px.to_dict()
-    )
-    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    run_transfer([NETWORK], *arguments, seeds=[1], schedule=schedule, data_digest="d")
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamps
-    assert not list(tmp_path.glob(f"*/{STATE}"))
+    assert not list(folder.glob(f"*/{STATE}"))
+    stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    run_plans(plans, data.table, images, folder, data_digest=data.digest)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == stamps
     with pytest.raises(ResultsError, match="other data or with another schedule"):
-        train_transfer(NETWORK, "pruned", *arguments, seed=1, schedule=schedule, data_digest="e")
+        train_transfer(plans[0].network, "pruned", data.table, images, folder, seed=SEEDS[0],
+                       schedule=plans[0].schedule, data_digest="another")  # fmt: skip
+    with pytest.raises(ResultsError, match="no finished run"):
+        collect(folder, names=["another"])
+    with pytest.raises(ValueError, match="'size'"):
+        target_values(data.table, "size")
 
 
-def test_unknown_rows_targets_and_missing_splits_are_refused(tmp_path):
-    table, images = discs(24)
-    for change in ({"row": "prunned"}, {"target": "size"}):
-        with pytest.raises(ResultsError, match="is one of"):
-            train_transfer(NETWORK, change.get("row", "pruned"), table, images, tmp_path, seed=1,
-                           target=change.get("target", "area"))  # fmt: skip
-    with pytest.raises(ResultsError, match="none for validation"):
-        train_transfer(NETWORK, "pruned", table.assign(split="train").assign(
-            split=["train", "test"] * 12), images, tmp_path, seed=1)  # fmt: skip
+def test_a_run_whose_loss_is_not_finite_is_named_and_the_others_are_trained(
+    study: Study, tmp_path: Path
+) -> None:
+    data, [plan], images, _ = study
+    table = data.table.assign(mean_area_px=np.nan)
+    failed = run_plans([plan], table, images, tmp_path, rows=["pruned"])
+    assert list(failed) == [f"tiny pruned area {seed}" for seed in plan.seeds]
+    assert set(collect(tmp_path).runs.target) == {"log2_magnification"}
+
+
+def test_table_2_stands_below_the_papers_in_its_form(study: Study) -> None:
+    data, plans, _, folder = study
+    scores = score_runs(collect(folder, names=planned_runs(plans)), class_means(data.table))
+    shown = as_published(table_2(scores), pd.read_csv(ROOT / "paper" / "table2.csv"))
+    assert shown["source"].tolist() == ["paper"] * 6 + ["ours"] * 3
+    assert shown["row"].tolist() == ["full, pretrained", "full, from scratch", "pruned"] * 3
+    first = shown.iloc[0][["network", "error (px)", "kappa", "balanced kappa"]].tolist()
+    assert first == ["InceptionV3", "81.85 (11.08)", "0.435 (0.020)", ""]
+    area = scores[(scores.slide == "all") & (scores.target == "area") & (scores.row == "pruned")]
+    expected = f"{area.mae_px.mean():.2f} ({area.mae_px.std(ddof=1):.2f})"
+    assert shown["error (px)"].iloc[-1] == expected
+
+
+def test_transferred_networks_predict_again_what_they_predicted_when_they_were_finished(study: Study) -> None:
+    data, [plan], images, folder = study
+    predictions = collect(folder).predictions
+    rows = np.flatnonzero(data.table.split != "train")
+    patches = {"a": images[rows[:5]], "b": images[rows[5:]]}
+    for target in plan.targets:
+        found = predict_images(
+            plan.network, "pruned", patches, folder, data.table, seeds=plan.seeds, target=target
+        )
+        assert [found["a"].shape, found["b"].shape] == [(2, 5), (2, len(rows) - 5)]
+        for place, seed in enumerate(plan.seeds):
+            one = (predictions.row == "pruned") & (predictions.target == target) & (predictions.seed == seed)
+            stored = predictions[one].set_index("image").predicted.loc[data.table.image.iloc[rows]].to_numpy()
+            again = np.concatenate([found["a"][place], found["b"][place]])
+            spread = np.ptp(target_values(data.table, target))
+            assert again == pytest.approx(stored, rel=1e-4, abs=1e-4 * spread)
+
+
+def test_unseen_slides_are_estimated_at_known_downsamplings_and_noise_is_refused(study: Study) -> None:
+    data, [plan], _, folder = study
+    estimator = fit_estimator(data, network=described(plan.network, "conv_pw_2"))
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    slide = f"slides/{data.table.slide[data.table.split == 'test'].iloc[0]}.svs"
+    specs = [{"image": slide, "label": "slide", "downsample": [1, 4]}, {"image": noise, "label": "noise"}]
+    table, patches = unseen_images(specs, estimator, root=folder.parent)
+    assert table.image.tolist() == list(patches) == ["slide", "slide, 4 times smaller", "noise"]
+    assert table.magnification.tolist()[:2] == [40.0, 10.0]
+    assert np.isnan(table.magnification.iloc[2])
+    assert table.refused.iloc[2].startswith("unlike")
+    assert table.patches.tolist() == [len(own) for own in patches.values()]
+    octaves = predict_images(plan.network, "pruned", patches, folder, data.table, seeds=plan.seeds)
+    summary = summarize_images(octaves, 1.0)
+    assert np.allclose(summary.transferred_high / summary.transferred_low, 4.0)
 
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {tests!r})
-from test_transfer import NETWORK, discs
-from studies.training import Schedule
-from studies.s05_runs import run_transfer
-table, images = discs()
-run_transfer([NETWORK], table, images, sys.argv[1], rows=["pruned"], seeds=[1], schedule=Schedule(epochs=6, workers=1))
+sys.path[:0] = {paths!r}
+from test_transfer import SPEC, discs
+from studies.s05_runs import plan_transfer, run_plans
+plans = plan_transfer([SPEC | {{"transfer_seeds": 1, "targets": ["area"]}}], {{"tiny": "conv_pw_1"}}, schedule={{"epochs": 6}})
+run_plans(plans, *discs(), sys.argv[1], rows=["pruned"])
 """
 
 
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_of_training_ends_as_if_it_had_not_been(tmp_path):
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
-    table, images = discs()
-    run_transfer([NETWORK], table, images, tmp_path / "whole", rows=["pruned"], seeds=[1],
-                 schedule=Schedule(epochs=6, workers=1))  # fmt: skip
-    killed = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed")])
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        logs = list((tmp_path / "killed").glob("*/log.jsonl"))
-        if logs and '"epoch finished"' in logs[0].read_text() and '"epoch": 3' in logs[0].read_text():
-            break
+    command = [sys.executable, "-c", SCRIPT.format(paths=[str(ROOT / "tests"), str(ROOT / "notebooks")])]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    killed = subprocess.Popen([*command, str(tmp_path / "killed")])
+    stored, deadline = 0, time.monotonic() + 90
+    while stored < 3 and time.monotonic() < deadline:
         time.sleep(0.002)
+        states = list((tmp_path / "killed").glob(f"*/{STATE}"))
+        stored = len(epochs_of(states[0])) if states else 0
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     assert not list((tmp_path / "killed").glob("*/run.json"))
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], check=True)
-
-    events = [json.loads(line) for line in logs[0].read_text().splitlines()]
-    finished = [(e["epoch"], e["process"]) for e in events if e["event"] == "epoch finished"]
-    assert [epoch for epoch, _ in finished] == [1, 2, 3, 4, 5, 6]  # each exactly once
-    assert len({process for _, process in finished}) == 2
+    before = epochs_of(states[0])
+    assert 3 <= len(before) < 6
+    subprocess.run([*command, str(tmp_path / "killed")], check=True)
     whole, again = collect(tmp_path / "whole"), collect(tmp_path / "killed")
+    # what was trained before the kill was not trained again: not even its times differ
+    assert again.history.seconds.tolist()[: len(before)] == [row["seconds"] for row in before]
     assert np.allclose(whole.predictions.predicted, again.predictions.predicted, rtol=1e-4)
-    columns = ["epoch", "loss", "val_loss", "val_mae"]
-    assert np.allclose(whole.history[columns], again.history[columns], rtol=1e-4)
+    assert np.allclose(whole.history[CURVE], again.history[CURVE], rtol=1e-4)
+
+
+def epochs_of(state: Path) -> list[dict[str, float]]:
+    with np.load(state) as file:
+        return json.loads(str(file["meta"]))["history"]

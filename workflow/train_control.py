@@ -1,14 +1,17 @@
-"""How the control networks are trained, and how well they name objects of each scale. Trains the two control networks from scratch: ``python -m workflow.train_control``."""
+"""Train the two control networks, from scratch: ``python workflow/train_control.py``.
+
+A small CNN learns to name the object of rendered scenes, at all scales or at one. What is shipped can be trained again, and
+a training that was stopped goes on after its last whole epoch.
+"""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,35 +21,22 @@ import numpy as np
 
 from scalelib import control
 from scalelib.datasets import Dataset
-from scalelib.errors import DataError, ResultsError, ScalelibError
+from scalelib.errors import ResultsError, ScalelibError, require
 from scalelib.graph import keras
 from scalelib.results import describe_environment, digest_file, write_atomic
 from studies.rendered.scenes import CLASSES, SCALES, render_scenes
+from studies.training import fit_resumably
 
+# Range of object sides, as a share of the image side, that each network was trained on.
 TRAINED_SCALES = {"all_scales": SCALES, "one_scale": (0.45, 0.55)}
-"""Range of object sides, as a share of the image side, that each network was trained on."""
-
 _TRAINING_SCENES, _HELD_OUT_SCENES = 7_000_000, 8_000_000  # first seeds; far from those of any study
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One training, completely.
+    """One training, completely. The rate of AdamW rises linearly for `warmup` steps and falls as a half cosine to 0."""
 
-    Parameters
-    ----------
-    seed : int, default=0
-        Seeds initial weights, order and augmentation; the training scenes have seed 7,000,000 plus it.
-    images, epochs, batch_size : int
-        Training scenes, passes over them, images per step.
-    learning_rate, weight_decay : float
-        Of AdamW (Loshchilov & Hutter 2019); the rate rises linearly for `warmup` steps and falls
-        as a half cosine to 0.
-    warmup : int
-        Steps.
-    """
-
-    seed: int = 0
+    seed: int = 0  # of initial weights, order and augmentation
     images: int = 24_000
     epochs: int = 12
     batch_size: int = 32
@@ -55,53 +45,33 @@ class Settings:
     warmup: int = 200
 
 
-def train(
-    name: str, *, settings: Settings | None = None, folder: str | os.PathLike[str], held_out: int = 5000
-) -> dict[str, Any]:
-    """Train one control network and write ``control_NAME.weights.h5``.
+def train(name: str, *, settings: Settings, folder: Path, held_out: int = 5000) -> dict[str, Any]:
+    """Train one control network, write ``control_NAME.weights.h5``, and return its entry on the model card.
 
-    Parameters
-    ----------
-    name : {"all_scales", "one_scale"}
-        Which scales it sees.
-    settings : Settings, optional
-        By default those of the shipped weights.
-    folder : path-like
-        Where the weights go, and a checkpoint after every epoch, from which a stopped run goes on.
-    held_out : int, default=5000
-        Scenes, at all scales and never trained on, that the accuracy is measured on.
-
-    Returns
-    -------
-    dict
-        The network's entry on the model card.
-
-    Raises
-    ------
-    DataError
-        If there is no network of that name, or there is less than one batch of images.
+    Accuracy is measured on `held_out` scenes at all scales.
     """
-    settings = settings or Settings()
-    if name not in TRAINED_SCALES or settings.images < settings.batch_size:
-        raise DataError(
-            "train: a name of a control network, and at least one batch of images.\n"
-            f"Received: {name!r}, {settings.images} images, batches of {settings.batch_size}.\n"
-            f"Networks: {', '.join(TRAINED_SCALES)}."
-        )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    require(
+        settings.images >= settings.batch_size, "train", "at least one batch of images",
+        f"{settings.images} images, batches of {settings.batch_size}",
+    )  # fmt: skip
     began, began_cpu = time.perf_counter(), time.process_time()
-    scenes = render_scenes(
-        settings.images, scales=TRAINED_SCALES[name], random_state=_TRAINING_SCENES + settings.seed
-    )
-    checkpoint = folder / f".control_{name}-{_key(settings)}.keras"
-    resumed = checkpoint.is_file()
-    model, last = _fit(scenes, settings, checkpoint)
+    first_scene = _TRAINING_SCENES + settings.seed
+    scenes = render_scenes(settings.images, scales=TRAINED_SCALES[name], random_state=first_scene)
+    labels = np.array([CLASSES.index(shape) for shape in scenes.table.object_class])
+    state = folder / f".control_{name}.npz"
+    resumed = state.is_file()
+    model = _compiled(settings)
+    history = fit_resumably(
+        model, lambda epoch: _Batches(scenes.images, labels, settings, epoch - 1), epochs=settings.epochs,
+        state=state, name=name, identity={"network": name, "settings": asdict(settings)},
+        verbose=1 if sys.stderr.isatty() and not os.environ.get("CI") else 2,
+    )  # fmt: skip
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     weights = folder / f"control_{name}.weights.h5"
     bare = control.build_control(classes=len(CLASSES))  # without the optimizer, which triples the file
     bare.set_weights(model.get_weights())
-    _save(weights, bare.save_weights, suffix=".weights.h5")
+    bare.save_weights(weights)
+    state.unlink()
     fresh = render_scenes(held_out, random_state=_HELD_OUT_SCENES + settings.seed)
     return {
         "file": weights.name,
@@ -109,8 +79,8 @@ def train(
         "sha256": digest_file(weights),
         "scales": list(TRAINED_SCALES[name]),
         "settings": asdict(settings),
-        "training_scenes": {"digest": scenes.digest, "random_state": _TRAINING_SCENES + settings.seed},
-        "last_epoch": last,
+        "training_scenes": {"digest": scenes.digest, "random_state": first_scene},
+        "last_epoch": history.iloc[-1].drop(["epoch", "seconds"]).round(4).to_dict(),
         "held_out": accuracy_by_scale(model, fresh)
         | {"random_state": _HELD_OUT_SCENES + settings.seed, "digest": fresh.digest},
         "seconds": None if resumed else round(seconds, 1),
@@ -121,33 +91,17 @@ def train(
     }
 
 
-def _fit(scenes: Dataset, settings: Settings, checkpoint: Path) -> tuple[keras.Model, dict[str, float]]:
-    """Train, or go on training from the checkpoint; the checkpoint goes when all is done."""
-    labels = np.array([CLASSES.index(name) for name in scenes.table.object_class])
-    steps = settings.images // settings.batch_size
-    model = keras.models.load_model(checkpoint) if checkpoint.is_file() else _compiled(settings, steps)
-    last: dict[str, float] = {}
-    for epoch in range(int(model.optimizer.iterations) // steps, settings.epochs):
-        batches = _Batches(scenes.images, labels, settings, epoch)
-        shown = 1 if sys.stderr.isatty() and not os.environ.get("CI") else 2
-        history = model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=shown)
-        last = {key: round(float(values[-1]), 4) for key, values in history.history.items()}
-        if epoch + 1 < settings.epochs:
-            _save(checkpoint, model.save, suffix=".keras")
-    checkpoint.unlink(missing_ok=True)
-    return model, last
-
-
-def _compiled(settings: Settings, steps: int) -> keras.Model:
+def _compiled(settings: Settings) -> keras.Model:
     model = control.build_control(classes=len(CLASSES), seed=settings.seed)
-    schedule = keras.optimizers.schedules.CosineDecay(
+    steps = settings.images // settings.batch_size * settings.epochs
+    rate = keras.optimizers.schedules.CosineDecay(
         0.0,
-        max(steps * settings.epochs - settings.warmup, 1),
+        max(steps - settings.warmup, 1),
         warmup_target=settings.learning_rate,
         warmup_steps=settings.warmup,
     )
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay),
+        optimizer=keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=keras.backend.backend() == "jax",  # on CPUs the other backends are faster without
@@ -178,69 +132,29 @@ class _Batches(keras.utils.PyDataset):
 
 
 def accuracy_by_scale(model: keras.Model, scenes: Dataset, *, bins: int = 5) -> dict[str, Any]:
-    """Accuracy over scenes, and in each of several ranges of object scale.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Probabilities in the order of ``CLASSES``.
-    scenes : Dataset
-        From `render_scenes`, at all scales.
-    bins : int, default=5
-        Number of ranges, of equal width on a log axis of scale.
-
-    Returns
-    -------
-    dict
-        ``images``, ``accuracy``, and ``by_scale``: a list of ``scale`` (from, to), ``images``,
-        ``accuracy``, without empty ranges.
-    """
+    """Accuracy over scenes, and in each of several ranges of object scale, of equal width on a log axis."""
     named = model.predict(control.preprocess(np.asarray(scenes.images)), batch_size=100, verbose=0).argmax(1)
     right = np.array(CLASSES)[named] == scenes.table.object_class.to_numpy()
     edges = np.geomspace(*SCALES, bins + 1)
     bin_of = np.digitize(scenes.table.scale, edges[1:-1])
     by_scale = [
         {
-            "scale": [round(float(edges[k]), 3), round(float(edges[k + 1]), 3)],
+            "scale": edges[k : k + 2].round(3).tolist(),
             "images": int((bin_of == k).sum()),
             "accuracy": round(float(right[bin_of == k].mean()), 4),
         }
-        for k in range(bins)
-        if (bin_of == k).any()
+        for k in np.unique(bin_of)
     ]
     return {"images": len(right), "accuracy": round(float(right.mean()), 4), "by_scale": by_scale}
 
 
-def _key(settings: Settings) -> str:
-    return hashlib.sha256(json.dumps(asdict(settings)).encode()).hexdigest()[:12]
-
-
-def _save(path: Path, save: Callable[[Path], object], *, suffix: str) -> None:
-    """Let Keras write beside the place, then move: the file is whole or not there."""
-    partial = path.with_name(f".partial-{os.getpid()}{suffix}")
-    save(partial)
-    partial.replace(path)
-
-
 CARD = "control_card.json"
-TOLERANCE = 0.01
-"""How far the held-out accuracy of a repeated training may lie from that on the card."""
+TOLERANCE = 0.01  # how far the held-out accuracy of a repeated training may lie from that on the card
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train from the command line.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        What stands behind ``python -m workflow.train_control``. Default: ``sys.argv[1:]``.
-
-    Returns
-    -------
-    int
-        Exit status: 0 done; 1 a repeated training gave another accuracy; 2 refused; 130 stopped.
-    """
-    parser = argparse.ArgumentParser(prog="python -m workflow.train_control", description=__doc__)
+    """Exit status: 0 done; 1 a repeated training gave another accuracy; 2 refused; 130 stopped."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--network", choices=[*TRAINED_SCALES, "both"], default="both")
     parser.add_argument("--folder", type=Path, default=Path("control-weights"), help="where to write")
     for name, about in (("seed", "of everything"), ("images", "to train on"), ("epochs", "passes over them")):
@@ -250,8 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = list(TRAINED_SCALES) if options.network == "both" else [options.network]
     try:
         if options.again:
-            same = [_again(name, options.again, options.folder) for name in names]
-            return 0 if all(same) else 1
+            again = [_again(name, options.again, options.folder) for name in names]
+            return 0 if all(again) else 1
         settings = Settings(seed=options.seed, images=options.images, epochs=options.epochs)
         for name in names:
             entry = train(name, settings=settings, folder=options.folder)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import yaml
 
 from scalelib.datasets.sources import SOURCES, Source, find_source, find_weights, keras_home
@@ -26,6 +27,14 @@ from scalelib.errors import DataError, NetworkError, ScalelibError, WeightsError
 
 PROFILES = Path(__file__).parents[2] / "profiles"  # in a checkout
 LARGE_MB = 100
+
+
+def is_readable(path: Path) -> bool:
+    """Whether an HDF5 file is whole: one that was cut short does not open. Of other files nothing is known."""
+    try:
+        return path.suffix != ".h5" or bool(h5py.File(path))
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,11 @@ class Weights(Source):
         """Whether they are where :func:`scalelib.networks.load_network` looks."""
         from scalelib.networks import find_imagenet_file
 
+        how = {"filename": self.file} if self.file else {"name": self.network, **self.options}
         try:
-            if self.file:
-                find_weights(self.file, root=root)
-            else:
-                find_imagenet_file(self.network, root=root, **self.options)
+            return is_readable((find_weights if self.file else find_imagenet_file)(**how, root=root))
         except WeightsError:
             return False
-        return True
 
     def bring(self, root: str | os.PathLike[str] | None = None) -> Path:
         """Build the network once, so that Keras downloads, checks and loads its file."""
@@ -87,9 +93,7 @@ def needs_of_profile(profile: str) -> list[Source]:
     """Everything that the ``needs:`` of a profile name, so that its run needs no network."""
     known = {path.stem: path for path in sorted(PROFILES.glob("*.yaml"))}
     path = known.get(profile, Path(profile))
-    advice = (
-        f"{did_you_mean(profile, known)} Give the path of a YAML file, or one of {', '.join(known)}".strip()
-    )
+    advice = f"{did_you_mean(profile, known)} Give a YAML file, or one of {', '.join(known)}".strip()
     require(path.is_file(), "fetch", f"no profile {profile!r}", repr(profile), advice)
     try:
         needs = yaml.safe_load(path.read_text("utf-8"))["needs"]
@@ -98,9 +102,8 @@ def needs_of_profile(profile: str) -> list[Source]:
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         rule = f"fetch: {path} has no 'needs: {{datasets: […], weights: […]}}'"
         raise DataError(f"{rule}.\nReceived: {error!r}.\nSee profiles/ in the checkout.") from error
-    require(
-        not needs, "fetch", f"{path} needs what is not known", ", ".join(needs), "Known: datasets, weights"
-    )
+    advice = "Known: datasets, weights"
+    require(not needs, "fetch", f"{path} needs what is not known", ", ".join(needs), advice)
     return [*found, find_source("imagenet-classes")] if weights else found
 
 
@@ -153,9 +156,8 @@ def _confirm(sources: list[Source], *, yes: bool) -> None:
     total = sum(source.megabytes or 0 for source in sources)
     if yes or (total <= LARGE_MB and not unknown):
         return
-    question = (
-        f"About {total:,} MB{f', and {unknown} of unknown size,' if unknown else ''} are to be downloaded"
-    )
+    more = f", and {unknown} of unknown size," if unknown else ""
+    question = f"About {total:,} MB{more} are to be downloaded"
     rule = f"more than {LARGE_MB} MB, or a download of unknown size, wants a yes"
     advice = "Nothing was downloaded. Add --yes if that is what you want"
     require(sys.stdin.isatty(), "fetch", rule, f"{question}; nobody is at the terminal to ask", advice)

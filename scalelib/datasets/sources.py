@@ -82,11 +82,11 @@ class Source:
 
     def is_present(self, root: str | os.PathLike[str] | None = None) -> bool:
         """Whether it is there and whole; a single file must have its checksum."""
-        import pooch  # here and below: at the head it would ask every notebook for widgets, by a warning
-
         place = self.home(root) / self.target / self.marker
         if place.is_dir():
             return any(place.iterdir())
+        import pooch  # where it is needed: with it comes tqdm.auto, which warns in a notebook without widgets
+
         return place.is_file() and (self.is_archive or pooch.hashes.hash_matches(place, self.checksum))
 
     def how(self, root: str | os.PathLike[str] | None = None) -> str:
@@ -109,9 +109,8 @@ class Source:
             _download(self, str(self.url), self.home(root))
         except Exception as error:  # of the server, the checksum, the archive or the disk: it says which
             rule = f"fetch: {self.name} did not arrive from {self.url}, whole and as it should be"
-            raise DataError(
-                f"{rule}.\nReceived: {error}\nNothing was placed. Try again later. {advice}."
-            ) from error
+            advice = f"Nothing was placed. Try again later. {advice}"
+            raise DataError(f"{rule}.\nReceived: {error}\n{advice}.") from error
         return place
 
 
@@ -150,9 +149,7 @@ def _download(source: Source, url: str, store: Path) -> None:
             shutil.unpack_archive(content, Path(folder) / "content", **safely)
             content = Path(folder) / "content" / source.inside
             marker = content / source.marker
-            layout = (
-                f"the archive holds no {source.inside}/{source.marker}: its makers have changed its layout"
-            )
+            layout = f"the archive holds no {source.inside}/{source.marker}: it has another layout"
             require(marker.exists() and any(content.iterdir()), "fetch", layout)
         _place(content, store / source.target, last=marker)
     text = json.dumps(records | {source.name: entry}, indent=1, sort_keys=True) + "\n"

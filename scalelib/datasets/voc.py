@@ -132,11 +132,6 @@ class _Object(NamedTuple):
     difficult: bool
     truncated: bool
 
-    @property
-    def area(self) -> float:
-        x0, y0, x1, y1 = self.box
-        return max(0.0, x1 - x0 + 1) * max(0.0, y1 - y0 + 1)
-
 
 def _annotated(path: Path) -> tuple[int, int, list[_Object]]:
     """Width and height of the image, and its objects."""
@@ -150,6 +145,11 @@ def _annotated(path: Path) -> tuple[int, int, list[_Object]]:
     return width, height, objects
 
 
+def _area(one: _Object) -> float:
+    x0, y0, x1, y1 = one.box
+    return max(0.0, x1 - x0 + 1) * max(0.0, y1 - y0 + 1)
+
+
 def _describe(
     folder: Path, name: str, rule: str, classes: Sequence[str] | None, seen: set[str]
 ) -> dict[str, Any] | str:
@@ -161,7 +161,7 @@ def _describe(
     seen.update(one.name for one in objects)
     if not objects or (rule == "single" and len(objects) > 1):
         return "several objects" if objects else "no object"
-    chosen = max(objects, key=lambda one: one.area)
+    chosen = max(objects, key=_area)
     x0, y0, x1, y1 = chosen.box
     if classes is not None and chosen.name not in classes:
         return "other class"
@@ -172,7 +172,7 @@ def _describe(
         with Image.open(io.BytesIO(content)) as picture:
             size = picture.size
     except (OSError, Image.DecompressionBombError):
-        return "no usable image"
+        size = None
     if size != (width, height):
         return "no usable image"
     wide, high = (x1 - x0 + 1) / width, (y1 - y0 + 1) / height
