@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from scalelib.errors import WeightsError, did_you_mean
-from scalelib.graph import keras
-from scalelib.networks import load_weight_file
+from scalelib.graph import keras, loadable
 
 ASSETS = Path(__file__).parent / "assets"
 INPUT_SIZE = (64, 64)
+# The trained weights that ship with the package.
 WEIGHTS = ("all_scales", "one_scale")
-"""Names of the trained weights that ship with the package."""
 
 # One row per block: channels, kernel side, stride, and whether a 2×2 max-pool follows.
 _BLOCKS = (
@@ -31,148 +30,46 @@ _BLOCKS = (
     (63, 3, 1, True),
     *[(72, 3, 1, False)] * 5,
 )
-
-TAPS: dict[str, str] = {
-    **{f"conv{k}": f"conv{k}_relu" for k in range(1, len(_BLOCKS) + 1)},
-    "pre_softmax": "pre_softmax",
-    "softmax": "softmax",
+# Taps from input to output, with the layer that each one reads: blocks after their ReLU.
+TAPS = {f"conv{k}": f"conv{k}_relu" for k in range(1, len(_BLOCKS) + 1)} | {
+    name: name for name in ("pre_softmax", "softmax")
 }
-"""Taps from input to output, with the layer that each one reads: blocks after their ReLU."""
-
-
-def load_control(
-    weights: str | os.PathLike[str] = "all_scales", *, weights_seed: int = 0, classes: int = 10
-) -> keras.Model:
-    """The control network with trained or random weights.
-
-    Parameters
-    ----------
-    weights : str or path-like, default="all_scales"
-        ``"all_scales"``, ``"one_scale"`` (both ship with the package), ``"random"``, or a file
-        that ``save_weights`` wrote.
-    weights_seed : int, default=0
-        Seed of the random weights.
-    classes : int, default=10
-        Width of the logits; the shipped weights have ten.
-
-    Returns
-    -------
-    keras.Model
-        Functional, 64×64 RGB prepared by `preprocess` in, probabilities out; ``TAPS`` names the
-        layers to read. Outputs are in the order of ``studies.rendered.scenes.CLASSES``.
-
-    Raises
-    ------
-    WeightsError
-        If there are no such weights, or the file does not fit.
-
-    Examples
-    --------
-    >>> model = load_control("random", weights_seed=3)
-    >>> model.output_shape, model.count_params() < 400_000
-    ((None, 10), True)
-    """
-    model = build_control(classes=classes, seed=weights_seed)
-    if weights != "random":
-        load_weight_file(model, weights_path(weights), network="control")
-    return model
 
 
 def weights_path(weights: str | os.PathLike[str]) -> Path:
-    """The file of shipped weights, or the file given.
-
-    Parameters
-    ----------
-    weights : str or path-like
-        One of ``WEIGHTS``, or the path of a file.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    WeightsError
-        If it is neither.
-
-    Examples
-    --------
-    >>> weights_path("one_scale").name
-    'control_one_scale.weights.h5'
-    """
+    """The file of shipped weights, by their name, or the file given."""
     file = ASSETS / f"control_{weights}.weights.h5" if weights in WEIGHTS else Path(weights)
-    if not file.is_file():
-        known = (*WEIGHTS, "random")
-        hint = did_you_mean(str(weights), known) or "A file must exist and hold this network's weights."
-        if weights in WEIGHTS:
-            hint = f"{file.name} is missing from this installation of scalelib: install it again."
-        raise WeightsError(
-            f"load_control: no weights {str(weights)!r}; there are {', '.join(known)}.\n"
-            f"Received: {weights!r}.\n{hint}"
-        )
+    hint = did_you_mean(str(weights), [*WEIGHTS, "random"]) or "A file must exist and hold its weights"
+    rule = f"no weights {str(weights)!r} of control; there are {', '.join(WEIGHTS)} and random"
+    loadable(file.is_file(), rule, file, hint, WeightsError)
     return file
 
 
-def build_control(*, classes: int = 10, seed: int = 0) -> keras.Model:
-    """The architecture with random weights.
+def build_control(
+    *, classes: int = 10, seed: int = 0, input_size: tuple[int | None, int | None] = INPUT_SIZE
+) -> keras.Model:
+    """The architecture with random weights: He et al. 2015 for convolutions, Glorot & Bengio 2010 for the logits.
 
-    Parameters
-    ----------
-    classes : int, default=10
-        Width of the logits.
-    seed : int, default=0
-        Seed of the weights: He et al. 2015 for the convolutions, Glorot & Bengio 2010 for the
-        logits. The same seed gives the same weights on one backend; backends differ.
-
-    Returns
-    -------
-    keras.Model
-        Eleven blocks of convolution, batch normalisation and ReLU, then global average pooling,
-        ``pre_softmax`` and ``softmax``.
-
-    Examples
-    --------
-    >>> [layer.name for layer in build_control().layers][-3:]
-    ['avg_pool', 'pre_softmax', 'softmax']
+    Outputs are in the order of the classes in ``assets/control_card.json``. The same seed gives the same weights on one
+    backend; backends differ.
     """
     layers, initializers = keras.layers, keras.initializers
-    x = inputs = keras.Input((*INPUT_SIZE, 3), name="image")
+    x = inputs = keras.Input((*input_size, 3), name="image")
     for k, (channels, kernel, stride, pool) in enumerate(_BLOCKS, start=1):
+        start = initializers.HeNormal(seed=1000 * seed + k)
         x = layers.Conv2D(
-            channels,
-            kernel,
-            strides=stride,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=initializers.HeNormal(seed=1000 * seed + k),
-            name=f"conv{k}",
+            channels, kernel, stride, "same", use_bias=False, kernel_initializer=start, name=f"conv{k}"
         )(x)
         x = layers.BatchNormalization(momentum=0.95, name=f"conv{k}_bn")(x)
         x = layers.ReLU(name=f"conv{k}_relu")(x)
         if pool:
             x = layers.MaxPooling2D(2, name=f"conv{k}_pool")(x)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    x = layers.Dense(
-        classes, kernel_initializer=initializers.GlorotUniform(seed=1000 * seed), name="pre_softmax"
-    )(x)
+    start = initializers.GlorotUniform(seed=1000 * seed)
+    x = layers.Dense(classes, kernel_initializer=start, name="pre_softmax")(x)
     return keras.Model(inputs, layers.Softmax(name="softmax")(x), name="control")
 
 
 def preprocess(images: np.ndarray) -> np.ndarray:
-    """RGB values as the network was trained on them: from [0, 255] to [-1, 1].
-
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width, 3)
-        RGB, 0 to 255; untouched.
-
-    Returns
-    -------
-    ndarray of float32, same shape
-
-    Examples
-    --------
-    >>> preprocess(np.array([0, 255], np.uint8)).tolist()
-    [-1.0, 1.0]
-    """
+    """RGB values as the network was trained on them: from [0, 255] to [-1, 1]."""
     return np.asarray(images, np.float32) / np.float32(127.5) - np.float32(1)

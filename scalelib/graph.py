@@ -1,17 +1,19 @@
-"""The one place where Keras is imported: quietly, and with TensorFlow as the default backend. The graph of a functional Keras model as a list of steps, and the names that its layers bear. What a unit of a layer sees: stride, receptive field, depth and parameters, from the graph alone. Copies of functional Keras models, unrolled and with the logits as a tensor of their own."""
+"""The graph of a Keras model: its steps, a copy of it, a digest of its weights, and what its units see.
+
+The one place where Keras is imported, quietly. Knows no architecture, no tap and no file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import logging
-import math
 import os
 import random
 import re
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from scalelib.errors import NetworkError
+from scalelib.errors import NetworkError, ScalelibError, require
 
 
 @contextmanager
@@ -56,15 +58,7 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 @dataclass(frozen=True)
 class Step:
-    """One call of one operation: what it read and what it made.
-
-    Parameters
-    ----------
-    operation : keras.Operation
-        A layer, or a bare operation such as ``keras.ops.add``.
-    inputs, outputs : tuple of keras.KerasTensor
-        Symbolic tensors, in the order of the call.
-    """
+    """One call of one operation, a layer or a bare one: the symbolic tensors that it read and made."""
 
     operation: Any
     inputs: tuple[Any, ...]
@@ -80,14 +74,6 @@ def seeded(seed: int) -> Iterator[None]:
     """Draw Keras's initial weights from a seed, and leave Python's generator as it was.
 
     Keras initialisers without a seed take one from Python's ``random`` module when they are made.
-
-    Examples
-    --------
-    >>> state = random.getstate()
-    >>> with seeded(3):
-    ...     kernel = keras.layers.Dense(2)
-    >>> random.getstate() == state
-    True
     """
     state = random.getstate()
     random.seed(seed)
@@ -97,352 +83,221 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
+def weights_digest(steps: Sequence[Step]) -> str:
+    """SHA-256 over names, types, shapes and bytes of all weight arrays, not of optimisers or seeds."""
+    digest = hashlib.sha256()
+    for operation in dict.fromkeys(step.operation for step in steps):
+        if isinstance(operation, keras.layers.Layer):
+            for variable, array in zip(operation.weights, operation.get_weights(), strict=True):
+                name = re.sub(r"^variable_\d+$", "variable", variable.name)  # made up: differs between builds
+                digest.update(f"{operation.name}/{name} {array.dtype} {array.shape}\n".encode())
+                digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 def auto_named(operation: Any) -> bool:
     """Whether Keras made the name up, such as ``conv2d_7``: it differs between builds in one process."""
-    return re.fullmatch(rf"{_snake(type(operation).__name__)}(_\d+)?", operation.name) is not None
+    return re.fullmatch(rf"{_snake(operation)}(_\d+)?", operation.name) is not None
 
 
-def fresh_names(model: Any) -> dict[str, str]:
-    """The names that Keras would have made up for a model's layers in a fresh process.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model whose layers were made in one go.
-
-    Returns
-    -------
-    dict of str to str
-        From present to fresh names, for made-up names only.
-
-    Examples
-    --------
-    >>> image = keras.Input((8, 8, 3))
-    >>> model = keras.Model(image, keras.layers.Conv2D(2, 3, name="conv2d_7")(image))
-    >>> fresh_names(model)["conv2d_7"]
-    'conv2d'
-    """
-    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for operation in model.operations:
-        if auto_named(operation):
-            prefix = _snake(type(operation).__name__)
-            suffix = operation.name.removeprefix(prefix).removeprefix("_")
-            groups[prefix].append((int(suffix or 0), operation.name))
-    return {
-        old: prefix if rank == 0 else f"{prefix}_{rank}"
-        for prefix, members in groups.items()
-        for rank, (_, old) in enumerate(sorted(members))
-    }
-
-
-def weights_digest(steps: list[Step]) -> str:
-    """SHA-256 over names, types, shapes and bytes of all weight arrays of a graph.
-
-    Parameters
-    ----------
-    steps : list of Step
-        A graph.
-
-    Returns
-    -------
-    str
-        Hexadecimal. Optimiser slots, metrics and seeds of dropout are no weights.
-
-    Examples
-    --------
-    >>> len(weights_digest([]))
-    64
-    """
-    digest = hashlib.sha256()
-    seen: set[int] = set()
-    for step in steps:
-        if id(step.operation) in seen or not isinstance(step.operation, keras.layers.Layer):
-            continue
-        seen.add(id(step.operation))
-        for variable, array in zip(step.operation.weights, step.operation.get_weights(), strict=True):
-            digest.update(f"{step.name}/{variable.name} {array.dtype} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+def _snake(operation: Any) -> str:
+    """Keras's own rule from a class's name to the prefix of made-up names."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", type(operation).__name__))
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def is_nested(operation: Any) -> bool:
     """Whether an operation is itself a functional or sequential model."""
-    return isinstance(operation, keras.Sequential | _FUNCTIONAL)
+    return isinstance(operation, keras.Model) and (
+        isinstance(operation, keras.Sequential) or hasattr(operation, "operations")
+    )
 
 
-def _snake(name: str) -> str:
-    """Keras's own rule from a class name to the prefix of its made-up names."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+def brief(error: Exception) -> str:
+    """An error of a library on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _functional_class() -> type:
-    tensor = keras.Input((1,))
-    return type(keras.Model(tensor, tensor))
+def loadable(
+    ok: object, rule: str, received: object, advice: str, error: type[ScalelibError] = NetworkError
+) -> None:
+    """Refuse what load_network cannot use."""
+    require(ok, "load_network", rule, received, advice, error=error)
 
 
-_FUNCTIONAL: type = _functional_class()
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Field:
-    """The input pixels that unit 0 of a map reads, along height and width.
+    """The input pixels that unit 0 of a map reads: first, last (padding gives negative ones), step to the next unit.
 
-    Parameters
-    ----------
-    low, high : tuple of float
-        First and last pixel, counted from the image's first; padding gives negative ones.
-    stride : tuple of float
-        By how many pixels the next unit's field is shifted.
+    Each along height and width.
     """
 
-    low: tuple[float, float]
-    high: tuple[float, float]
-    stride: tuple[float, float]
+    low: np.ndarray
+    high: np.ndarray
+    stride: np.ndarray
 
     @property
     def size(self) -> int:
         """The longer side of the field in px."""
-        return round(max(high - low + 1 for low, high in zip(self.low, self.high, strict=True)))
+        return round(max(self.high - self.low + 1))
 
 
 def fields(steps: Sequence[Step]) -> dict[int, Field | None]:
-    """The receptive field of every tensor, over the longest path.
+    """The receptive field of every tensor, by its ``id``, over the longest path.
 
-    Parameters
-    ----------
-    steps : sequence of Step
-        A graph.
-
-    Returns
-    -------
-    dict of int to (Field or None)
-        By ``id`` of the tensor. None: it reads the whole image (global pooling, a vector), or a
-        layer whose reach is not known from its arguments stands before it.
-
-    Notes
-    -----
-    Araujo, Norris and Sim 2019, "Computing receptive fields of convolutional neural networks":
-    unit *i* of a convolution with kernel k, stride s, dilation d and left padding p reads its
-    input's units s·i − p … s·i − p + d·(k − 1); where paths meet, the union counts. A map that is
-    only rescaled by a global gate (squeeze-and-excitation) keeps its field: the gate is left out.
-
-    Examples
-    --------
-    >>> from scalelib.graph import copy_model
-    >>> image = keras.Input((32, 32, 3))
-    >>> x = keras.layers.Conv2D(4, 3, strides=2)(image)
-    >>> _, steps = copy_model(keras.Model(image, keras.layers.Conv2D(4, 3)(x)))
-    >>> fields(steps)[id(steps[-1].outputs[0])].size
-    7
+    None: it reads the whole image, or a layer whose reach is not known stands before it. Unit i of a convolution
+    with kernel k, stride s, dilation d and left padding p reads its input's units s·i − p … s·i − p + d·(k − 1);
+    where paths meet, the union counts (Araujo, Norris and Sim 2019). A global gate (squeeze-and-excitation) is left
+    out.
     """
-    made = {id(tensor) for step in steps for tensor in step.outputs}
-    found: dict[int, Field | None] = {
-        id(tensor): Field((0, 0), (0, 0), (1, 1)) if len(tensor.shape) == 4 else None
-        for step in steps
-        for tensor in step.inputs
-        if id(tensor) not in made
-    }
+    found: dict[int, Field | None] = {}
     for step in steps:
-        spatial = [(tensor, found[id(tensor)]) for tensor in step.inputs if found[id(tensor)] is not None]
+        for tensor in step.inputs:  # what no step has made is the image
+            pixel = Field(np.zeros(2), np.zeros(2), np.ones(2)) if len(tensor.shape) == 4 else None
+            found.setdefault(id(tensor), pixel)
+        read = [(tensor, field) for tensor in step.inputs if (field := found[id(tensor)])]
         for output in step.outputs:
-            reads = [_through(step.operation, tensor, output, field) for tensor, field in spatial if field]
-            known = [field for field in reads if field is not None]
-            found[id(output)] = _union(known) if known and len(known) == len(reads) else None
+            parts = [_through(step.operation, tensor, output, field) for tensor, field in read]
+            known = [part for part in parts if part]
+            found[id(output)] = _union(known) if known and len(known) == len(parts) else None
     return found
-
-
-def depths(steps: Sequence[Step]) -> dict[int, int]:
-    """How many layers with a kernel (convolution, dense) lie on the longest path to each tensor.
-
-    Parameters
-    ----------
-    steps : sequence of Step
-        A graph.
-
-    Returns
-    -------
-    dict of int to int
-        By ``id`` of the tensor.
-    """
-    depth: dict[int, int] = {}
-    for step in steps:
-        before = max((depth.get(id(tensor), 0) for tensor in step.inputs), default=0)
-        for output in step.outputs:
-            depth[id(output)] = before + has_kernel(step.operation)
-    return depth
-
-
-def parameters_up_to(steps: Sequence[Step], tensor: Any) -> int:
-    """Number of weights, trainable or not, that a tensor depends on.
-
-    Parameters
-    ----------
-    steps : sequence of Step
-        A graph.
-    tensor : keras.KerasTensor
-        One of its tensors.
-
-    Returns
-    -------
-    int
-    """
-    wanted = {id(tensor)}
-    used: dict[int, int] = {}
-    for step in reversed(steps):
-        if any(id(output) in wanted for output in step.outputs):
-            wanted.update(id(source) for source in step.inputs)
-            if isinstance(step.operation, keras.layers.Layer):
-                used[id(step.operation)] = step.operation.count_params()
-    return sum(used.values())
-
-
-def has_kernel(operation: Any) -> bool:
-    """Whether an operation mixes channels or pixels by learned weights: a convolution, a dense layer."""
-    weights = getattr(operation, "weights", [])
-    return any(len(weight.shape) >= 2 for weight in weights)
-
-
-def _through(operation: Any, source: Any, output: Any, field: Field) -> Field | None:
-    """The field of an operation's output as far as one of its inputs goes."""
-    layers = keras.layers
-    if len(output.shape) != 4:
-        return None
-    if isinstance(operation, layers.Conv2DTranspose):
-        return None
-    if isinstance(operation, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D):
-        reach = [d * (k - 1) + 1 for k, d in zip(operation.kernel_size, operation.dilation_rate, strict=True)]
-        return _windows(field, reach, operation.strides, operation.padding, source.shape[1:3])
-    if isinstance(operation, layers.MaxPooling2D | layers.AveragePooling2D):
-        return _windows(field, operation.pool_size, operation.strides, operation.padding, source.shape[1:3])
-    if isinstance(operation, layers.ZeroPadding2D):
-        return _shifted(field, [-before for before, _ in operation.padding])
-    if isinstance(operation, layers.Cropping2D):
-        return _shifted(field, [before for before, _ in operation.cropping])
-    if isinstance(operation, layers.UpSampling2D) and operation.interpolation == "nearest":
-        stride = tuple(s / n for s, n in zip(field.stride, operation.size, strict=True))
-        return Field(field.low, field.high, (stride[0], stride[1]))
-    return field if tuple(output.shape[1:3]) == tuple(source.shape[1:3]) else None
-
-
-def _windows(
-    field: Field, reach: Sequence[int], strides: Sequence[int], padding: str, size: Sequence[int | None]
-) -> Field:
-    low, high, stride = [], [], []
-    for axis in range(2):
-        before = 0
-        if padding == "same":
-            n = size[axis]
-            covered = 0 if n is None else (math.ceil(n / strides[axis]) - 1) * strides[axis] - n
-            total = reach[axis] - strides[axis] if n is None else covered + reach[axis]
-            before = max(total, 0) // 2
-        low.append(field.low[axis] - before * field.stride[axis])
-        high.append(field.high[axis] + (reach[axis] - 1 - before) * field.stride[axis])
-        stride.append(field.stride[axis] * strides[axis])
-    return Field((low[0], low[1]), (high[0], high[1]), (stride[0], stride[1]))
-
-
-def _shifted(field: Field, units: Sequence[int]) -> Field:
-    shift = [unit * stride for unit, stride in zip(units, field.stride, strict=True)]
-    return Field(
-        (field.low[0] + shift[0], field.low[1] + shift[1]),
-        (field.high[0] + shift[0], field.high[1] + shift[1]),
-        field.stride,
-    )
 
 
 def _union(parts: Sequence[Field]) -> Field:
     return Field(
-        (min(part.low[0] for part in parts), min(part.low[1] for part in parts)),
-        (max(part.high[0] for part in parts), max(part.high[1] for part in parts)),
-        (max(part.stride[0] for part in parts), max(part.stride[1] for part in parts)),
+        np.min([part.low for part in parts], axis=0),
+        np.max([part.high for part in parts], axis=0),
+        np.max([part.stride for part in parts], axis=0),
     )
+
+
+def _through(operation: Any, source: Any, output: Any, field: Field) -> Field | None:
+    """The field of an operation's output as far as one of its inputs goes."""
+    window = _window(operation, source.shape[1:3], output.shape[1:3]) if len(output.shape) == 4 else None
+    if window is None:
+        return None
+    reach, stride, before = window
+    low = field.low - before * field.stride
+    return Field(low, field.high + (reach - 1 - before) * field.stride, field.stride * stride)
+
+
+def _window(operation: Any, source: Any, output: Any) -> tuple[np.ndarray, ...] | None:
+    """Reach, stride and left padding of the window that an operation moves over its input, in its units."""
+    layers, one = keras.layers, np.ones(2)
+    if isinstance(operation, layers.Conv2DTranspose):
+        return None
+    if isinstance(operation, layers.ZeroPadding2D):
+        return one, one, np.array([before for before, _ in operation.padding])
+    if isinstance(operation, layers.Cropping2D):
+        return one, one, -np.array([before for before, _ in operation.cropping])
+    if isinstance(operation, layers.UpSampling2D) and operation.interpolation == "nearest":
+        return one, one / operation.size, 0 * one
+    if isinstance(operation, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D):
+        reach = np.array(operation.dilation_rate) * (np.array(operation.kernel_size) - 1) + 1
+    elif isinstance(operation, layers.MaxPooling2D | layers.AveragePooling2D):
+        reach = np.array(operation.pool_size)
+    else:  # pixel by pixel, if it keeps the size
+        return (one, one, 0 * one) if tuple(source) == tuple(output) else None
+    stride = np.array(operation.strides)
+    size = np.array(
+        [n or step for n, step in zip(source, stride, strict=True)]
+    )  # of any size: as if it fitted
+    missing = (np.ceil(size / stride) - 1) * stride + reach - size
+    return reach, stride, np.maximum(missing, 0) // 2 * (operation.padding == "same")
+
+
+def depths(steps: Sequence[Step]) -> dict[int, int]:
+    """How many layers with a kernel lie on the longest path to each tensor, by its ``id``."""
+    depth: dict[int, int] = {}
+    for step in steps:
+        before = max((depth.get(id(tensor), 0) for tensor in step.inputs), default=0)
+        depth |= dict.fromkeys(map(id, step.outputs), before + has_kernel(step.operation))
+    return depth
+
+
+def has_kernel(operation: Any) -> bool:
+    """Whether an operation mixes channels or pixels by learned weights: a convolution, a dense layer."""
+    return any(len(weight.shape) >= 2 for weight in getattr(operation, "weights", []))
+
+
+def adopt(model: Any, *, name: str) -> tuple[Any, list[Step]]:
+    """A model that Keras has just built, under lasting names and with its logits as a tensor; and its graph.
+
+    Made-up names become those of a fresh process, a softmax fused into the last layer becomes a layer.
+    """
+    counts: Counter[str] = Counter()
+    made_up = [operation for operation in model.operations if auto_named(operation)]
+    for operation in sorted(made_up, key=lambda made: int(made.name.removeprefix(_snake(made))[1:] or 0)):
+        prefix = _snake(operation)
+        operation.name = f"{prefix}_{counts[prefix]}" if counts[prefix] else prefix
+        counts[prefix] += 1
+    if any(is_nested(operation) for operation in model.operations):
+        return copy_model(model, name=name)
+    output, last = model.outputs[0], model.layers[-1]
+    if _has_fused_softmax(last):
+        last.activation = keras.activations.linear
+        output = keras.layers.Softmax(name="softmax", dtype=last.dtype_policy)(output)
+    steps: list[Step] = []
+
+    def write_down(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        steps.append(Step(operation, _tensors((args, kwargs)), _tensors(operation.output)))
+        return operation.output  # of the call that Keras made: none is made again
+
+    model = keras.Model(model.inputs[0], output, name=_safe(name))
+    keras.models.clone_model(
+        model, input_tensors=model.inputs[0], clone_function=lambda layer: layer, call_function=write_down
+    )
+    return model, steps
 
 
 def copy_model(
     model: Any,
     *,
-    rename: dict[str, str] | None = None,
     name: str | None = None,
     input_size: tuple[int | None, int | None] | None = None,
     keep_weights: bool = True,
 ) -> tuple[Any, list[Step]]:
-    """Copy a functional model: new layers, the same weights, the same function.
+    """Copy a functional or sequential model: new layers, the same weights, the same function; and its graph.
 
-    Nested functional and sequential models are unrolled, so that every layer is within reach. A
-    softmax fused into a Dense or convolution layer becomes a layer of its own, so that the logits
-    exist as a tensor.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Functional or sequential, built, with one input and one output. It is left as it is.
-    rename : dict of str to str, optional
-        New names of layers.
-    name : str, optional
-        Name of the copy. Default: the model's.
-    input_size : tuple of (int or None), optional
-        Another height and width in px. Default: the model's.
-    keep_weights : bool, default=True
-        False leaves the copy with fresh weights; statistics of input normalisation are kept.
-
-    Returns
-    -------
-    model : keras.Model
-        Not compiled.
-    steps : list of Step
-        In an order in which every input is made before it is read.
-
-    Raises
-    ------
-    NetworkError
-        If the model is subclassed, not built, has several inputs or outputs, or holds a layer that
-        cannot be copied.
-
-    Examples
-    --------
-    >>> image = keras.Input((8, 8, 3))
-    >>> fused = keras.layers.Conv2D(2, 8, activation="softmax", name="classes")
-    >>> copy, steps = copy_model(keras.Model(image, fused(image)))
-    >>> [step.name for step in steps]
-    ['classes', 'softmax']
+    Nested models are unrolled, so that every layer is within reach; a fused softmax becomes a layer of its own.
+    The graph's order is one in which every input is made before it is read. Without `keep_weights` the weights are
+    fresh, but statistics of input normalisation are kept.
     """
-    source = _image_graph(model)
+    source = _single_graph(model)
     shape = list(source.inputs[0].shape)
-    if input_size is not None:
-        shape[1:3] = input_size
+    received = f"{model.name!r}, whose input has the shape {tuple(shape[1:])}"
+    loadable(
+        len(shape) == 4, "a network reads one image", received, "Give the whole network, from the image on"
+    )
+    shape[1:3] = input_size or shape[1:3]
     image = keras.Input(batch_shape=shape, dtype=source.inputs[0].dtype, name="image")
-    copier = _Copier(rename or {}, taken=_names_within(source))
+    copier = _Copier()
     try:
         copy = keras.models.clone_model(
             source, input_tensors=image, clone_function=copier.clone, call_function=copier.call
         )
         for copied, original in copier.copies.values():
-            if not isinstance(original, keras.layers.Layer) or not original.weights:
-                continue
-            if keep_weights or isinstance(original, keras.layers.Normalization):
+            if getattr(original, "weights", []) and (
+                keep_weights or isinstance(original, keras.layers.Normalization)
+            ):
                 copied.set_weights(original.get_weights())
     except NetworkError:
         raise
     except Exception as error:
-        raise NetworkError(
-            f"load_network: the layers of {model.name!r} cannot be built anew for images of shape "
-            f"{tuple(shape[1:])}.\nReceived: {type(error).__name__}: {' '.join(str(error).split())[:300]}\n"
-            "Every layer must work from its own get_config and from_config, and at this input size."
-        ) from error
-    return keras.Model(copy.inputs[0], copy.outputs[0], name=name or model.name), copier.steps
+        rule = f"the layers of {model.name!r} cannot be built anew for images of shape {tuple(shape[1:])}"
+        loadable(
+            False, rule, brief(error), "Every layer must work from its get_config, and at this input size"
+        )
+    return keras.Model(copy.inputs[0], copy.outputs[0], name=_safe(name or model.name)), copier.steps
 
 
 class _Copier:
     """Copies layers when they are first met, calls the copies, and writes down the calls."""
 
-    def __init__(self, rename: dict[str, str], *, taken: set[str]) -> None:
-        self.rename = rename
+    def __init__(self) -> None:
         self.names: set[str] = set()
         self.copies: dict[int, tuple[Any, Any]] = {}  # id of the original → (copy, original)
         self.softmax: dict[int, Any] = {}  # id of a copy → the softmax that was fused into it
-        self.softmax_name = "softmax" if "softmax" not in taken else "fused_softmax"
         self.steps: list[Step] = []
 
     def clone(self, operation: Any) -> Any:
@@ -453,16 +308,14 @@ class _Copier:
             copied = _clone_operation(operation, self.free(operation.name), fused=fused)
             self.copies[id(operation)] = (copied, operation)
             if fused:
-                softmax = keras.layers.Softmax(
-                    name=self.free(self.softmax_name), dtype=operation.dtype_policy
+                self.softmax[id(copied)] = keras.layers.Softmax(
+                    name=self.free("softmax"), dtype=operation.dtype_policy
                 )
-                self.softmax[id(copied)] = softmax
         return self.copies[id(operation)][0]
 
     def free(self, wanted: str) -> str:
         """A name that no layer of the copy has: two nested models may use the same one."""
-        wanted = name = self.rename.get(wanted, wanted)
-        count = 1
+        name, count = wanted, 1
         while name in self.names:
             count += 1
             name = f"{wanted}__{count}"
@@ -480,7 +333,6 @@ class _Copier:
 
     def replay(self, nested: Any, tensor: Any, training: bool | None) -> Any:
         """Run a nested model's graph on a tensor of this one."""
-        graph = _single_graph(nested)
         calls: list[tuple[Any, Any, Any, Any]] = []
 
         def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -488,7 +340,9 @@ class _Copier:
             calls.append((operation, args, kwargs, result))
             return result
 
-        recorded = keras.models.clone_model(graph, clone_function=lambda layer: layer, call_function=record)
+        recorded = keras.models.clone_model(
+            _single_graph(nested), clone_function=lambda layer: layer, call_function=record
+        )
         here = {id(recorded.inputs[0]): tensor}
         for operation, args, kwargs, result in calls:
             args, kwargs = keras.tree.map_structure(partial(_moved, here), (args, kwargs))
@@ -499,67 +353,43 @@ class _Copier:
         return here[id(recorded.outputs[0])]
 
 
-def _image_graph(model: Any) -> Any:
-    """The model as one functional graph, from an image; its layers are shared."""
-    graph = _single_graph(model)
-    if len(graph.inputs[0].shape) != 4:
-        raise NetworkError(
-            "load_network: a network has one image as input, of shape (height, width, channels).\n"
-            f"Received: {model.name!r}, whose input has the shape {graph.inputs[0].shape[1:]}.\n"
-            "Give the whole network, from the image on."
-        )
-    return graph
-
-
 def _single_graph(model: Any) -> Any:
     """The model as one functional graph with one input and one output; its layers are shared."""
-    if not is_nested(model):
-        kind = "a subclassed keras.Model" if isinstance(model, keras.Model) else type(model).__name__
-        raise NetworkError(
-            "load_network: taps need a functional or sequential Keras model, whose layers form a graph.\n"
-            f"Received: {kind} ({type(model).__name__}).\n"
-            "Write it as keras.Model(inputs, outputs), or wrap its call on a keras.Input where its "
-            "layers are called one by one."
-        )
-    if not model.built or not getattr(model, "inputs", None):
-        raise NetworkError(
-            f"load_network: the sequential model {model.name!r} has no input shape yet.\n"
-            "Received: a model that was not built.\n"
-            "Start it with keras.Input(shape), or call model.build((None, height, width, 3))."
-        )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise NetworkError(
-            "load_network: a network has one image as input and one output.\n"
-            f"Received: {model.name!r} with {len(model.inputs)} inputs and {len(model.outputs)} outputs.\n"
-            "Cut it first: keras.Model(model.inputs[0], model.outputs[0])."
+    kind = "a subclassed keras.Model" if isinstance(model, keras.Model) else "no model"
+    sides = [list(getattr(model, side, None) or []) for side in ("inputs", "outputs")]
+    name = f"{getattr(model, 'name', None)!r}"
+    for ok, received, advice in (
+        (is_nested(model), f"{kind}, {type(model).__name__}", "Write it as keras.Model(inputs, outputs)"),
+        (sides[0], f"{name}, which has no input shape yet", "Start it with keras.Input((height, width, 3))"),
+        (
+            [len(side) for side in sides] == [1, 1],
+            f"{name}, with {len(sides[0])} inputs and {len(sides[1])} outputs",
+            "Cut it first: keras.Model(model.inputs[0], model.outputs[0])",
+        ),
+    ):
+        loadable(
+            ok,
+            "a network is a functional or sequential Keras model from one image to one output",
+            received,
+            advice,
         )
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def _names_within(model: Any) -> set[str]:
-    """Names of all operations, those of nested models included."""
-    names = {operation.name for operation in model.operations}
-    return names.union(*(_names_within(_single_graph(o)) for o in model.operations if is_nested(o)))
-
-
-def _takes_training(operation: Any) -> bool:
-    return is_nested(operation) or "training" in inspect.signature(operation.call).parameters
-
-
 def _clone_operation(operation: Any, name: str, *, fused: bool) -> Any:
     try:
-        config = {**operation.get_config(), "name": name}
-        if fused:
-            config["activation"] = "linear"
+        config = operation.get_config() | {"name": name} | ({"activation": "linear"} if fused else {})
         return operation.__class__.from_config(config)
     except Exception as error:
         if not getattr(operation, "weights", []):
             return operation  # a Lambda, for instance: without weights there is nothing to keep apart
-        raise NetworkError(
-            f"load_network: layer {operation.name!r} cannot be copied.\n"
-            f"Received: a {type(operation).__name__}; {type(error).__name__}: {error}\n"
-            "Its get_config must return the arguments of its constructor."
-        ) from error
+        received = f"a {type(operation).__name__}; {brief(error)}"
+        advice = "Its get_config must return the arguments of its constructor"
+        loadable(False, f"layer {operation.name!r} cannot be copied", received, advice)
+
+
+def _takes_training(operation: Any) -> bool:
+    return is_nested(operation) or "training" in inspect.signature(operation.call).parameters
 
 
 def _has_fused_softmax(operation: Any) -> bool:
@@ -573,3 +403,8 @@ def _tensors(structure: Any) -> tuple[Any, ...]:
 
 def _moved(here: dict[int, Any], leaf: Any) -> Any:
     return here.get(id(leaf), leaf)
+
+
+def _safe(name: str) -> str:
+    """A model's name that every backend accepts as a scope: TensorFlow's allow no space."""
+    return re.sub(r"[^\w.-]+", "_", name)

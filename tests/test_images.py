@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from scalelib.errors import DataError
-from scalelib.images import read_image, resize_image
+from scalelib.images import check_resizing, read_image, resize_image
 
 
 @pytest.fixture
@@ -29,35 +29,14 @@ def saved(path: Path, picture: Image.Image, **options) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("ending", "options"),
-    [
-        ("png", {}),
-        ("tif", {}),
-        ("tif", {"compression": "tiff_lzw"}),
-        ("webp", {"lossless": True}),
-        ("bmp", {}),
-        ("ppm", {}),
-    ],
-)
-def test_lossless_formats_give_their_pixels_exactly(tmp_path, rgb, ending, options):
-    path = saved(tmp_path / f"a.{ending}", Image.fromarray(rgb), **options)
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.bmp", "a.ppm", "png_inside.jpg"])
+def test_lossless_formats_give_their_pixels_exactly(tmp_path, rgb, name):
+    options = {"lossless": True} if name == "a.webp" else {"format": "PNG"} if name.endswith("jpg") else {}
+    path = saved(tmp_path / name, Image.fromarray(rgb), **options)
     for given in (path, str(path)):
         image = read_image(given)
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image, rgb)
-
-
-@pytest.mark.parametrize(("ending", "options"), [("jpg", {"quality": 95}), ("webp", {"quality": 95})])
-def test_lossy_formats_come_close(tmp_path, ending, options):
-    ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], 32, 0).repeat(3, 2)
-    path = saved(tmp_path / f"a.{ending}", Image.fromarray(ramp), **options)
-    assert np.abs(read_image(path).astype(int) - ramp).max() <= 8
-
-
-def test_the_ending_of_the_name_does_not_matter(tmp_path, rgb):
-    (tmp_path / "b.jpg").write_bytes(saved(tmp_path / "a.png", Image.fromarray(rgb)).read_bytes())
-    np.testing.assert_array_equal(read_image(tmp_path / "b.jpg"), rgb)
 
 
 def test_grey_and_bilevel_are_repeated_over_three_channels(tmp_path, rgb):
@@ -79,19 +58,12 @@ def test_transparency_is_composited_over_white(tmp_path, rgb, ending):
         np.testing.assert_allclose(read_image(given), expected, atol=1)
 
 
-def test_grey_with_alpha_and_transparent_palette_entries_turn_white(tmp_path, rgb):
-    both = np.stack([rgb[..., 0], np.where(np.arange(30) < 7, 0, 255) + 0 * rgb[..., 0]], -1).astype(np.uint8)
-    image = read_image(saved(tmp_path / "la.png", Image.fromarray(both, "LA")))
-    assert (image[:, :7] == 255).all()
-    np.testing.assert_array_equal(image[:, 7:, 1], rgb[:, 7:, 0])
+def test_transparent_palette_entries_turn_white(tmp_path):
     picture = Image.fromarray((np.arange(64) % 2).astype(np.uint8).reshape(8, 8), "P")
     picture.putpalette([10, 20, 30, 200, 100, 50])
-    solid = read_image(saved(tmp_path / "p.png", picture))
-    np.testing.assert_array_equal(solid[0, :2], [[10, 20, 30], [200, 100, 50]])
-    seen_through = read_image(saved(tmp_path / "pt.png", picture, transparency=0))
-    np.testing.assert_array_equal(seen_through[0, :2], [[255, 255, 255], [200, 100, 50]])
-    still = read_image(saved(tmp_path / "p.gif", picture))
-    np.testing.assert_array_equal(still, solid)
+    for name, options, first in (("p.png", {}, [10, 20, 30]), ("t.png", {"transparency": 0}, [255] * 3)):
+        seen = read_image(saved(tmp_path / name, picture, **options))
+        np.testing.assert_array_equal(seen[0, :2], [first, [200, 100, 50]])
 
 
 def test_cmyk_is_not_inverted(tmp_path):
@@ -106,8 +78,7 @@ def test_cmyk_is_not_inverted(tmp_path):
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, ending):
     deep = np.linspace(0, 65535, 16 * 32).astype(np.uint16).reshape(16, 32)
-    path = saved(tmp_path / f"d.{ending}", Image.fromarray(deep))
-    for given in (path, deep):
+    for given in (saved(tmp_path / f"d.{ending}", Image.fromarray(deep)), deep):
         image = read_image(given)
         np.testing.assert_allclose(image[..., 0], deep / 257, atol=1)
         assert len(np.unique(image)) == 256
@@ -115,11 +86,10 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, ending):
 
 def test_sixteen_bit_colour_is_scaled_and_not_clipped(tmp_path):
     deep = np.linspace(0, 65535, 16 * 32 * 3).astype(">u2").reshape(16, 32, 3)
-    rows = b"".join(b"\0" + row.tobytes() for row in deep)
     path = tmp_path / "rgb16.png"
-    path.write_bytes(png_file(32, 16, rows, depth=16))
-    np.testing.assert_allclose(read_image(path), deep / 257, atol=1)
-    np.testing.assert_array_equal(read_image(path), read_image(deep.astype(np.uint16)))
+    path.write_bytes(png_file(32, 16, b"".join(b"\0" + row.tobytes() for row in deep), depth=16))
+    for given in (path, deep.astype(np.uint16)):
+        np.testing.assert_allclose(read_image(given), deep / 257, atol=1)
 
 
 def png_file(width: int, height: int, rows: bytes, *, depth: int = 8) -> bytes:
@@ -134,19 +104,12 @@ def png_file(width: int, height: int, rows: bytes, *, depth: int = 8) -> bytes:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_undone(tmp_path, rgb, orientation):
     stored = {  # how a camera stores an upright picture under each tag (EXIF 2.3, table 6)
-        1: rgb,
-        2: rgb[:, ::-1],
-        3: rgb[::-1, ::-1],
-        4: rgb[::-1],
-        5: rgb.transpose(1, 0, 2),
-        6: np.rot90(rgb),
-        7: np.rot90(rgb, 2).transpose(1, 0, 2),
-        8: np.rot90(rgb, -1),
-    }[orientation]
+        1: rgb, 2: rgb[:, ::-1], 3: rgb[::-1, ::-1], 4: rgb[::-1], 5: rgb.transpose(1, 0, 2), 6: np.rot90(rgb),
+        7: np.rot90(rgb, 2).transpose(1, 0, 2), 8: np.rot90(rgb, -1),
+    }[orientation]  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "turned.png"
-    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+    path = saved(tmp_path / "turned.png", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
     np.testing.assert_array_equal(read_image(path), rgb)
 
 
@@ -160,7 +123,7 @@ def test_arrays_of_every_allowed_form(rgb):
 
 
 @pytest.mark.parametrize(
-    ("array", "words"),
+    ("image", "words"),
     [
         (np.ones((8, 8, 3)) * 0.5, "Multiply 0..1 images by 255"),
         (np.full((8, 8, 3), -1.0), "0..255"),
@@ -169,71 +132,63 @@ def test_arrays_of_every_allowed_form(rgb):
         (np.full((8, 8, 3), np.inf), "finite"),
         (np.ones((8, 8, 3), np.int64), "uint8, uint16 or floating"),
         (np.ones((8, 8), bool), "uint8, uint16 or floating"),
-        (np.ones((2, 8, 8, 3), np.uint8), "channels come last"),
-        (np.ones((3, 8, 8), np.uint8), "channels come last"),
+        (np.ones((2, 8, 8, 3), np.uint8), "Channels come last"),
+        (np.ones((3, 8, 8), np.uint8), "Channels come last"),
         (np.ones((1, 1, 3), np.uint8), "pixels a side"),
-        (np.ones((0, 8, 3), np.uint8), "pixels a side"),
+        (np.ones((0, 8, 3)), "pixels a side"),
         (np.ones((8, 30_000, 3), np.uint8), "narrower"),
+        (12, "a path or a NumPy array"),
     ],
 )
-def test_arrays_that_are_no_image_are_refused(array, words):
-    with pytest.raises(DataError, match="Received: an array of shape") as error:
-        read_image(array)
+def test_what_is_no_image_is_refused(image, words):
+    with pytest.raises(DataError, match="Received: ") as error:
+        read_image(image)
     assert words in str(error.value)
 
 
-def test_other_things_are_refused():
-    with pytest.raises(DataError, match="a path or a NumPy array"):
-        read_image(12)  # type: ignore[arg-type]
-
-
-def encoded(rgb: np.ndarray, kind: str) -> bytes:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_truncated_and_damaged_files_are_refused(tmp_path, kind):
     noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noisy).save(buffer, kind)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
-def test_truncated_files_are_refused(tmp_path, rgb, kind, share):
-    whole = encoded(rgb, kind)
+    whole = buffer.getvalue()
+    hit = bytearray(whole)
+    hit[len(whole) // 2] ^= 0xFF
     path = tmp_path / "cut.img"
-    path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(DataError, match=r"cut\.img") as error:
-        read_image(path)
-    assert str(path) in str(error.value)
+    for content in [whole[: int(len(whole) * share)] for share in (0.02, 0.5, 0.95)] + [hit] * (
+        kind == "PNG"
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"cut\.img") as error:
+            read_image(path)
+        assert str(path) in str(error.value)
 
 
-def test_a_damaged_png_is_refused(tmp_path, rgb):
-    whole = bytearray(encoded(rgb, "PNG"))
-    whole[len(whole) // 2] ^= 0xFF
-    (tmp_path / "hit.png").write_bytes(whole)
-    with pytest.raises(DataError, match=r"hit\.png"):
-        read_image(tmp_path / "hit.png")
-
-
-def test_empty_missing_folder_and_text_files_are_refused(tmp_path):
+def test_files_that_are_no_still_picture_are_refused(tmp_path, rgb):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "vector.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    for name, words in (
-        ("empty.jpg", "the file is empty"),
-        ("text.jpg", "cannot identify"),
-        ("vector.eps", "cannot identify"),
-        ("missing.jpg", "no such file"),
-        (".", "irectory"),
-    ):
+    saved(tmp_path / "float.tif", Image.fromarray(np.ones((9, 9), np.float32)))
+    saved(tmp_path / "thin.png", Image.new("RGB", (600, 8)))
+    saved(tmp_path / "small.png", Image.new("RGB", (3, 100)))
+    (tmp_path / "bomb.png").write_bytes(png_file(9_000, 9_000, b"\0" * 100))  # claims to be gigabytes
+    for ending in ("gif", "webp", "png", "tif"):
+        frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
+        saved(tmp_path / f"two.{ending}", frames[0], save_all=True, append_images=frames[1:])
+    for name, words in {
+        "empty.jpg": "the file is empty",
+        "text.jpg": "cannot identify",
+        "vector.eps": "cannot identify",
+        "missing.jpg": "no such file",
+        ".": "irectory",
+        "float.tif": "mode 'F'",
+        "thin.png": "600 x 8 pixels",
+        "small.png": "3 x 100 pixels",
+        "bomb.png": "more than",
+        **{f"two.{ending}": r"several pages \(2\)" for ending in ("gif", "webp", "png", "tif")},
+    }.items():
         with pytest.raises(DataError, match=words):
             read_image(tmp_path / name)
-
-
-@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif"])
-def test_animations_and_several_pages_are_refused(tmp_path, rgb, ending):
-    frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
-    path = saved(tmp_path / f"two.{ending}", frames[0], save_all=True, append_images=frames[1:])
-    with pytest.raises(DataError, match=r"several pages \(2\)"):
-        read_image(path)
 
 
 def test_a_cameras_multi_picture_jpeg_gives_its_first_picture(tmp_path):
@@ -243,78 +198,47 @@ def test_a_cameras_multi_picture_jpeg_gives_its_first_picture(tmp_path):
     assert abs(read_image(path).mean() - 40) < 2
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (30_000, 1), (3, 100), (600, 8)])
-def test_degenerate_shapes_are_refused(tmp_path, width, height):
-    path = saved(tmp_path / "thin.png", Image.new("RGB", (width, height)))
-    with pytest.raises(DataError, match=rf"thin\.png: {width} x {height} pixels"):
-        read_image(path)
-
-
-@pytest.mark.parametrize(("width", "height"), [(9_000, 9_000), (10_000, 12_000), (100_000, 100_000)])
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_decompression_bombs_are_refused_before_decoding(tmp_path, width, height):
-    path = tmp_path / "bomb.png"
-    path.write_bytes(png_file(width, height, b"\0" * 100))  # a few bytes that claim to be gigabytes
-    with pytest.raises(DataError, match=r"bomb\.png: .*(more than|exceeds limit)"):
-        read_image(path)
-
-
-def test_pixels_without_a_stated_range_are_refused(tmp_path):
-    path = saved(tmp_path / "float.tif", Image.fromarray(np.ones((9, 9), np.float32)))
-    with pytest.raises(DataError, match="mode 'F'"):
-        read_image(path)
-
-
 # Resizing
 
 
 @pytest.mark.parametrize("policy", ["stretch", "crop", "pad"])
-@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic", "lanczos"])
-@pytest.mark.parametrize("antialias", [True, False])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_shape_dtype_and_flat_grey_are_kept(policy, interpolation, antialias, dtype):
-    flat = np.full((21, 34, 3), 128, dtype)
-    options = {"policy": policy, "interpolation": interpolation, "antialias": antialias}
-    for size in ((9, 7), (50, 60), (21, 90), 16):
-        out = resize_image(flat, size, **options)
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic", "lanczos", "area", "points"])
+def test_shape_and_flat_grey_are_kept(policy, interpolation):
+    flat = np.full((21, 34, 3), 128, np.uint8)
+    options = {"interpolation": interpolation} if interpolation != "points" else {"antialias": False}
+    for size in ((9, 7), (50, 60), (21, 90), 16, (21, 34)):
+        out = resize_image(flat, size, policy=policy, **options)
         assert out.shape == ((size, size, 3) if size == 16 else (*size, 3))
-        assert out.dtype == dtype
-        np.testing.assert_allclose(out, 128, atol=1e-3)
+        assert out.dtype == np.uint8
+        np.testing.assert_array_equal(out, 128)
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
-def test_without_shrinking_antialias_makes_no_difference(rgb, interpolation):
-    smooth_part = rgb[6:, 6:]  # Pillow rounds and clips 8-bit pixels after each of its two passes
-    for image, tolerance in ((smooth_part, 1), (rgb.astype(np.float32), 2e-3)):
-        for policy in ("stretch", "crop"):
-            size = (45, 47)
-            smooth = resize_image(image, size, interpolation=interpolation, policy=policy)
-            points = resize_image(image, size, interpolation=interpolation, policy=policy, antialias=False)
-            np.testing.assert_allclose(
-                np.clip(smooth, 0, 255), np.clip(points, 0, 255).astype(float), atol=tolerance
-            )
+def test_without_shrinking_antialias_makes_no_difference(rgb):
+    smooth_part = rgb[6:, 6:]  # Pillow rounds pixels after each of its two passes
+    for policy in ("stretch", "crop"):
+        smooth, points = (
+            resize_image(smooth_part, (45, 47), policy=policy, antialias=on).astype(int)
+            for on in (True, False)
+        )
+        np.testing.assert_allclose(smooth, points, atol=1)
 
 
 def test_point_sampled_bilinear_matches_its_formula():
-    image = np.random.default_rng(0).integers(0, 256, (40, 53, 3)).astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 256, (40, 53, 3), dtype=np.uint8)
     out = resize_image(image, (11, 7), antialias=False)
     for i, j in np.ndindex(11, 7):
         y, x = (i + 0.5) * 40 / 11 - 0.5, (j + 0.5) * 53 / 7 - 0.5
         top, left = int(y), int(x)
         a, b = y - top, x - left
         corners = image[top : top + 2, left : left + 2].astype(float)
-        expected = (1 - a) * ((1 - b) * corners[0, 0] + b * corners[0, 1]) + a * (
-            (1 - b) * corners[1, 0] + b * corners[1, 1]
-        )
-        np.testing.assert_allclose(out[i, j], expected, rtol=1e-6)
+        above, below = ((1 - b) * row[0] + b * row[1] for row in corners)
+        np.testing.assert_allclose(out[i, j], (1 - a) * above + a * below, atol=0.5 + 1e-9)
 
 
 def test_point_sampling_folds_fine_stripes_back_and_antialiasing_removes_them():
-    x = np.arange(300)
-    stripes = (127.5 + 127.5 * np.cos(2 * np.pi * 0.26 * x)).astype(np.float32)  # beyond a quarter cycle
-    image = np.broadcast_to(stripes[None, :, None], (300, 300, 3)).copy()
-    folded = resize_image(image, (75, 75), antialias=False)
-    smooth = resize_image(image, (75, 75), antialias=True)
+    stripes = 127.5 + 127.5 * np.cos(2 * np.pi * 0.26 * np.arange(300))  # beyond a quarter cycle a pixel
+    image = np.broadcast_to(stripes[None, :, None], (300, 300, 3)).astype(np.uint8)
+    folded, smooth = (resize_image(image, (75, 75), antialias=on) for on in (False, True))
     assert folded[20, 10:-10, 0].std() > 40
     assert smooth[20, 10:-10, 0].std() < 3
 
@@ -323,8 +247,6 @@ def test_area_is_the_mean_of_the_pixels_it_covers():
     image = np.random.default_rng(1).integers(0, 256, (24, 36, 3), dtype=np.uint8)
     blocks = image.reshape(6, 4, 9, 4, 3).mean((1, 3))
     np.testing.assert_allclose(resize_image(image, (6, 9), interpolation="area"), blocks, atol=1.0)
-    exact = resize_image(image.astype(np.float32), (6, 9), interpolation="area")
-    np.testing.assert_allclose(exact, blocks, rtol=1e-6)
 
 
 def test_nearest_takes_the_pixel_under_each_centre():
@@ -338,42 +260,25 @@ def test_nearest_takes_the_pixel_under_each_centre():
 def test_crop_keeps_the_centre_and_pad_keeps_everything(antialias):
     image = np.zeros((20, 60, 3), np.uint8)
     image[:, 20:40] = 200
-    crop = resize_image(image, 20, policy="crop", antialias=antialias)
-    np.testing.assert_array_equal(crop, 200)
+    np.testing.assert_array_equal(resize_image(image, 20, policy="crop", antialias=antialias), 200)
     pad = resize_image(image, 60, policy="pad", antialias=antialias)
     np.testing.assert_array_equal(pad[20:40], image)
-    assert (pad[:20] == 128).all()
-    assert (pad[40:] == 128).all()
+    assert (np.delete(pad, range(20, 40), axis=0) == 128).all()
     shrunk = resize_image(image, (30, 30), policy="pad", antialias=antialias)
     assert (shrunk[:10] == 128).all()
     assert (shrunk[14:16, 12:18] == 200).all()
 
 
-def test_an_image_of_the_wanted_size_is_left_alone(rgb):
-    for policy in ("stretch", "crop", "pad"):
-        np.testing.assert_array_equal(resize_image(rgb, (20, 30), policy=policy, antialias=False), rgb)
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"policy": "streched"}, "Did you mean 'stretch'"),
-        ({"interpolation": "bicubi"}, "Did you mean 'bicubic'"),
-        ({"interpolation": "area", "antialias": False}, "cannot alias"),
-        ({"size": 0}, "positive"),
-        ({"size": (8, -1)}, "positive"),
-        ({"size": (8, 8, 3)}, "positive"),
-        ({"size": 2.5}, "positive"),
-        ({"size": 100_000}, "pixels at most"),
+        (("streched", "bilinear", True), "Did you mean 'stretch'"),
+        (("stretch", "bicubi", True), "Did you mean 'bicubic'"),
+        (("stretch", "area", False), "always anti-aliased"),
+        (("stretch", "lanczos", False), "always anti-aliased"),
     ],
 )
-def test_bad_resizing_options_are_refused(rgb, options, words):
+def test_bad_resizing_options_are_refused(options, words):
     with pytest.raises(DataError, match="Received: ") as error:
-        resize_image(rgb, **{"size": 8, **options})
+        check_resizing(*options)
     assert words in str(error.value)
-
-
-def test_resizing_wants_rgb(rgb):
-    for bad in (rgb[..., 0], rgb.astype(np.float64), rgb[None]):
-        with pytest.raises(DataError, match="is RGB"):
-            resize_image(bad, 8)

@@ -1,28 +1,31 @@
-"""The table of ImageNet weight files is what Keras itself would ask for."""
+"""Weight files: which belongs to which network, round trips, damage, and SqueezeNet's Deep Compression format."""
 
 from __future__ import annotations
 
+import itertools
+import socket
+from pathlib import Path
 from typing import Any
 
 import keras.src.utils.file_utils as keras_files
+import numpy as np
 import pytest
 
 from scalelib.errors import WeightsError
 from scalelib.graph import keras
-from scalelib.networks import application_names, imagenet_file
-
-LIGHT = ("InceptionV3", "ResNet50", "VGG16", "Xception")
+from scalelib.networks import Network, application_names, imagenet_file, load_network
+from scalelib.squeezenet import build_squeezenet, read_deep_compression
 
 
 class AskedFor(Exception):
     """Carries what Keras wanted to download."""
 
 
-def asked(monkeypatch: pytest.MonkeyPatch, name: str, **options: Any) -> tuple[str, str, str | None]:
-    """File name, address and digest that Keras asks for."""
+def asked(monkeypatch: pytest.MonkeyPatch, name: str, **options: Any) -> tuple[str, str | None]:
+    """File name and digest that Keras asks for."""
 
     def note(fname: str, origin: str, *, file_hash: str | None = None, **_: Any) -> None:
-        raise AskedFor(fname, origin, file_hash)
+        raise AskedFor(fname, file_hash)
 
     monkeypatch.setattr(keras_files, "get_file", note)
     with pytest.raises(AskedFor) as caught:
@@ -30,69 +33,272 @@ def asked(monkeypatch: pytest.MonkeyPatch, name: str, **options: Any) -> tuple[s
     return caught.value.args  # type: ignore[return-value]
 
 
-def check(monkeypatch: pytest.MonkeyPatch, name: str, **options: Any) -> None:
-    filename, url, digest = asked(monkeypatch, name, **options)
-    shape = options.pop("input_shape", None)
-    found = imagenet_file(name, input_size=shape and shape[:2], **options)
-    assert (found.filename, found.url) == (filename, url)
-    assert found.digest == (digest and f"{'md5' if len(digest) == 32 else 'sha256'}:{digest}")
-
-
-@pytest.mark.parametrize("name", LIGHT)
-def test_files_are_those_that_keras_asks_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for include_top in (True, False):
-        check(monkeypatch, name, include_top=include_top)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", [name for name in application_names() if name not in LIGHT])
-def test_files_of_all_networks_are_those_that_keras_asks_for(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for include_top in (True, False):
-        check(monkeypatch, name, include_top=include_top)
+LIGHT = [("InceptionV3", {}), ("VGG16", {}), ("MobileNet", {"alpha": 0.25}), ("MobileNetV2", {"alpha": 1.0})]
+HEAVY: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in application_names()),
+    *(("MobileNet", {"alpha": alpha}) for alpha in (0.25, 0.5, 0.75, 1.0)),
+    *(("MobileNetV2", {"alpha": alpha}) for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)),
+    *itertools.product(("MobileNetV3Small", "MobileNetV3Large"), ({"alpha": 0.75}, {"minimalistic": True})),
+]
 
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
 @pytest.mark.parametrize(
-    "alpha", [0.25, *(pytest.param(a, marks=pytest.mark.exhaustive) for a in (0.5, 0.75, 1.0))]
+    ("name", "options"),
+    [*LIGHT, *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in HEAVY if case not in LIGHT)],
 )
-def test_files_of_mobilenet_depend_on_width_and_size(alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(monkeypatch, "MobileNet", alpha=alpha)
-    for size in (128, 192, 96):
-        check(monkeypatch, "MobileNet", alpha=alpha, include_top=False, input_shape=(size, size, 3))
-
-
-@pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
-@pytest.mark.parametrize(
-    "alpha", [1.0, *(pytest.param(a, marks=pytest.mark.exhaustive) for a in (0.35, 0.5, 0.75, 1.3, 1.4))]
-)
-def test_files_of_mobilenet_v2_depend_on_width_and_size(
-    alpha: float, monkeypatch: pytest.MonkeyPatch
+def test_files_are_those_that_keras_asks_for(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check(monkeypatch, "MobileNetV2", alpha=alpha)
-    for size in (96, 192, 100):
-        check(monkeypatch, "MobileNetV2", alpha=alpha, include_top=False, input_shape=(size, size, 3))
-
-
-@pytest.mark.parametrize(
-    "name", ["MobileNetV3Small", pytest.param("MobileNetV3Large", marks=pytest.mark.exhaustive)]
-)
-def test_files_of_mobilenet_v3_depend_on_width_and_kind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for options in ({"alpha": 0.75}, {"alpha": 1.0}, {"minimalistic": True}):
-        check(monkeypatch, name, **options)
-        check(monkeypatch, name, include_top=False, **options)
+    sides = [None, 96, 128, 192] if name in ("MobileNet", "MobileNetV2") else [None]
+    for include_top, side in itertools.product((True, False), sides):
+        if include_top and side:
+            continue
+        shape = {"input_shape": (side, side, 3)} if side else {}
+        filename, digest = asked(monkeypatch, name, include_top=include_top, **options, **shape)
+        found = imagenet_file(name, include_top=include_top, input_size=side and (side, side), **options)
+        kind = digest and f"{'md5' if len(digest) == 32 else 'sha256'}:{digest}"
+        assert found[0] == filename
+        assert kind in (found[1], None)  # we know a digest more than Keras
 
 
 def test_widths_without_published_weights_are_refused() -> None:
-    with pytest.raises(WeightsError, match=r"alpha is one of \(0\.35"):
+    with pytest.raises(WeightsError, match=r"alpha is one of \(0\.35, 0\.5"):
         imagenet_file("MobileNetV2", alpha=0.25)
-    with pytest.raises(WeightsError, match=r"no published ImageNet weights for MobileNetV3Small"):
+    with pytest.raises(WeightsError, match="no published ImageNet weights for MobileNetV3Small"):
         imagenet_file("MobileNetV3Small", alpha=0.5)
+    with pytest.raises(WeightsError, match=r"alpha is one of \(0.25, 0.5, 0.75, 1.0\)"):
+        load_network("MobileNet", alpha=0.3)
 
 
-def test_squeezenet_names_its_authors_file() -> None:
-    file = imagenet_file("SqueezeNet")
-    assert file.filename == "compressed_SqueezeNet.net"
-    assert file.url.endswith("SqueezeNet-Deep-Compression/master/compressed_SqueezeNet.net")
-    assert file.digest == "md5:9e65b2784de743985f605095d7412130"
+@pytest.mark.parametrize("name", ["InceptionV3", "NASNetLarge", "SqueezeNet", "ConvNeXtXLarge"])
+def test_missing_imagenet_weights_are_an_error_at_once_without_a_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("something tried to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(keras.layers.Layer, "__init__", refuse)  # nor is anything built
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    with pytest.raises(WeightsError) as caught:
+        load_network(name, data_root=tmp_path)
+    message = str(caught.value)
+    assert str(tmp_path / "keras" / "models") in message
+    assert f"scalelib fetch --weights {name}" in message
+    assert imagenet_file(name)[0] in message
+
+
+def test_the_weights_without_the_top_are_pointed_out_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mobilenet_2_5_224_tf_no_top.h5").touch()
+    with pytest.raises(WeightsError, match=r"mobilenet_2_5_224_tf_no_top\.h5 is here"):
+        load_network("MobileNet", alpha=0.25, data_root=tmp_path)
+    with pytest.raises(WeightsError, match=r"mobilenet_2_5_224_tf_no_top\.h5 is damaged"):
+        load_network("MobileNet", alpha=0.25, include_top=False, data_root=tmp_path)
+
+
+@pytest.mark.data
+def test_official_mobilenet_weights_are_those_that_keras_loads(keras_models: Path) -> None:
+    net = load_network("MobileNet", alpha=0.25, include_top=False)
+    theirs = keras.applications.MobileNet(
+        alpha=0.25, include_top=False, weights=None, input_shape=(224, 224, 3)
+    )
+    theirs.load_weights(keras_models / "mobilenet_2_5_224_tf_no_top.h5")
+    x = net.preprocess(np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32))
+    np.testing.assert_array_equal(np.asarray(net.model(x)), np.asarray(theirs(x)))
+    assert (net.name, net.weights, net.weights_seed) == ("MobileNet 0.25", "imagenet", None)
+
+
+# --- own files -----------------------------------------------------------------------------------
+
+
+def small_net(seed: int = 0, **options: Any) -> Network:
+    options = {"alpha": 0.25, "input_size": 64, "weights": "random", **options}
+    return load_network("MobileNet", weights_seed=seed, **options)
+
+
+def saved(net: Network, file: Path) -> Path:
+    net.model.save_weights(file) if file.name.endswith(".weights.h5") else net.model.save(file)
+    return file
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+def test_weights_survive_a_round_trip_through_every_format(tmp_path: Path, suffix: str) -> None:
+    first = small_net(seed=7)
+    file = saved(first, tmp_path / f"own{suffix}")
+    again = small_net(weights=file)
+    assert again.weights_digest == first.weights_digest
+    assert (again.weights, again.weights_seed) == (file.name, None)
+    given = load_network(small_net().model, weights=file)
+    assert (given.weights_digest, given.weights) == (first.weights_digest, file.name)
+    if suffix != ".weights.h5":  # a whole model needs no name
+        whole = load_network(str(file))
+        x = np.random.default_rng(0).uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
+        np.testing.assert_array_equal(np.asarray(whole.model(x)), np.asarray(first.model(x)))
+        assert list(whole.taps)[-2:] == ["pre_softmax", "softmax"]
+
+
+def test_a_bare_file_name_is_found_in_the_data_root_then_in_keras_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    for folder, seed in ((tmp_path / "keras" / "models", 1), (tmp_path / "data" / "weights", 2)):
+        folder.mkdir(parents=True)
+        saved(small_net(seed=seed), folder / "own.weights.h5")
+    for root, seed in (("data", 2), ("elsewhere", 1)):
+        found = small_net(weights="own.weights.h5", data_root=tmp_path / root)
+        assert found.weights_digest == small_net(seed=seed).weights_digest
+    with pytest.raises(WeightsError, match=r"no\.weights\.h5"):
+        small_net(weights="no.weights.h5", data_root=tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "tail"])
+def test_a_damaged_weight_file_is_named_with_the_reason(tmp_path: Path, suffix: str, damage: str) -> None:
+    file = saved(small_net(), tmp_path / f"own{suffix}")
+    whole = file.read_bytes()
+    cut = {"empty": b"", "text": b"<html>404</html>", "half": whole[: len(whole) // 2], "tail": whole[:-100]}
+    file.write_bytes(cut[damage])
+    with pytest.raises(WeightsError, match="does not fit, or is damaged") as caught:
+        small_net(weights=file)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+def test_weights_of_another_network_are_refused(tmp_path: Path, suffix: str) -> None:
+    others = [small_net(alpha=0.5), small_net(include_top=False), small_net(classes=7)]
+    others.append(load_network("SqueezeNet", weights="random", input_size=64))
+    for number, net in enumerate(others):
+        file = saved(net, tmp_path / f"other{number}{suffix}")
+        with pytest.raises(WeightsError, match=f"other{number}"):
+            small_net(weights=file)
+
+
+# --- SqueezeNet ----------------------------------------------------------------------------------
+
+SHAPES = {"first": (3, 3, 2, 5), "second": (1, 1, 40, 6), "third": (2, 3, 4, 7)}
+
+
+def encode(
+    kernels: dict[str, np.ndarray], biases: dict[str, np.ndarray], codebooks: dict[str, np.ndarray]
+) -> bytes:
+    """Write the format from code tensors, entry by entry: an entry of code 0 wherever a gap exceeds 15."""
+    counts, body = [], b""
+    for name, codes in kernels.items():
+        flat = codes.transpose(3, 2, 0, 1).ravel()
+        entries: list[tuple[int, int]] = []
+        last = -1
+        for place in np.flatnonzero(flat):
+            while place - last - 1 > 15:
+                last += 16
+                entries.append((0, 15))
+            entries.append((int(flat[place]), int(place) - last - 1))
+            last = int(place)
+        counts.append(len(entries))
+        gaps = [gap for _, gap in entries] + [0] * (len(entries) % 2)
+        packed = bytes(low | high << 4 for low, high in zip(gaps[::2], gaps[1::2], strict=True))
+        body += codebooks[name].astype("<f4").tobytes() + biases[name].astype("<f4").tobytes()
+        body += bytes(code for code, _ in entries) + packed
+    return np.array(counts, "<u4").tobytes() + body
+
+
+def example(seed: int, density: float) -> tuple[bytes, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    kernels, biases, codebooks, dense = {}, {}, {}, {}
+    for name, shape in SHAPES.items():
+        codes = rng.integers(1, 256, shape) * (rng.random(shape) < density)
+        kernels[name] = codes
+        biases[name] = rng.normal(size=shape[-1]).astype(np.float32)
+        codebooks[name] = rng.normal(size=256).astype(np.float32)
+        dense[name] = codebooks[name][codes]
+    return encode(kernels, biases, codebooks), dense, biases
+
+
+@pytest.mark.parametrize("density", [0.01, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_reader_recovers_what_an_independent_writer_wrote(tmp_path: Path, seed: int, density: float) -> None:
+    content, kernels, biases = example(seed, density)
+    file = tmp_path / "net"
+    file.write_bytes(content)
+    found = read_deep_compression(file, SHAPES)
+    for name in SHAPES:
+        np.testing.assert_array_equal(found[name][0], kernels[name])
+        np.testing.assert_array_equal(found[name][1], biases[name])
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    content, file = example(0, 0.1)[0], tmp_path / "bad.net"
+    cuts = [0, 1, 11, 12, 500, len(content) // 2, len(content) - 1]
+    cases = [(content[:length], SHAPES, r"bad\.net ends early") for length in cuts]
+    cases += [(content + b"\0", SHAPES, "left over")]
+    many = np.array([91, 0, 0], "<u4").tobytes() + bytes(4000)
+    cases += [(many, SHAPES, "91 stored entries for first, whose kernel has 90")]
+    beyond = np.array([6], "<u4").tobytes() + bytes(1024 + 20 + 6) + bytes([0xFF] * 3)
+    cases += [(beyond, {"first": SHAPES["first"]}, "position 95 of first")]
+    for written, shapes, words in cases:
+        file.write_bytes(written)
+        with pytest.raises(WeightsError, match=words):
+            read_deep_compression(file, shapes)
+
+
+def test_squeezenet_has_the_shapes_and_the_logits_of_its_architecture() -> None:
+    network = build_squeezenet()
+    shapes = {layer.name: layer.output.shape[1:] for layer in network.layers}
+    expected = {
+        "conv1": (111, 111, 96),
+        "pool1": (55, 55, 96),
+        "fire2": (55, 55, 128),
+        "fire4": (55, 55, 256),
+    }
+    expected |= {
+        "pool4": (27, 27, 256),
+        "fire5": (27, 27, 256),
+        "fire8": (27, 27, 512),
+        "pool8": (13, 13, 512),
+    }
+    expected |= {"fire9": (13, 13, 512), "conv10": (13, 13, 1000), "pre_softmax": (1000,)}
+    assert {name: shapes[name] for name in expected} == expected
+    assert network.count_params() == 1_248_424  # Iandola et al. 2016, Table 1
+    net = load_network("SqueezeNet", weights="random", input_size=64, taps=["conv10", "pre_softmax"])
+    x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32) * 60
+    maps, logits = keras.Model(net.model.inputs[0], [net.tensor("conv10"), net.tensor("pre_softmax")])(x)
+    assert float(np.min(maps)) == 0  # averaged after the ReLU
+    np.testing.assert_allclose(logits, np.asarray(maps).mean(axis=(1, 2)), rtol=1e-5)
+
+
+@pytest.mark.data
+def test_real_file_agrees_with_a_reader_written_out_entry_by_entry(weights_root: Path) -> None:
+    net = load_network("SqueezeNet", data_root=weights_root.parent)
+    layers = [step.operation for step in net.steps if isinstance(step.operation, keras.layers.Conv2D)]
+    content = (weights_root / "compressed_SqueezeNet.net").read_bytes()
+    counts = [int.from_bytes(content[4 * i : 4 * i + 4], "little") for i in range(26)]
+    position = 4 * 26
+    # the order of the file, not of the graph: squeeze, narrow, wide
+    for layer, stored in zip(sorted(layers, key=file_order), counts, strict=True):
+        height, width, n_in, n_out = layer.kernel.shape
+        book = np.frombuffer(content, "<f4", 256, position)
+        bias = np.frombuffer(content, "<f4", n_out, position + 1024)
+        codes = content[position + 1024 + 4 * n_out :][:stored]
+        nibbles = content[position + 1024 + 4 * n_out + stored :][: -(-stored // 2)]
+        flat = np.full(height * width * n_in * n_out, book[0])
+        place = -1
+        for i in range(stored):
+            place += (nibbles[i // 2] >> (4 * (i % 2)) & 15) + 1
+            flat[place] = book[codes[i]]
+        kernel, found_bias = layer.get_weights()
+        np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), flat.reshape(n_out, n_in, height, width))
+        np.testing.assert_array_equal(found_bias, bias)
+        position += 1024 + 4 * n_out + stored + -(-stored // 2)
+    assert position == len(content)
+
+
+def file_order(layer: keras.layers.Layer) -> tuple[int, int]:
+    if not layer.name.startswith("fire"):
+        return (int(layer.name.removeprefix("conv")), 0)
+    number, part = layer.name.removeprefix("fire").split("_")
+    return (int(number), ["squeeze1x1", "expand1x1", "expand3x3"].index(part))
