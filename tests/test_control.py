@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeCV
 
-from scalelib.control import ASSETS, INPUT_SIZE, TAPS, WEIGHTS, load_control, preprocess, weights_path
+from scalelib.control import ASSETS, INPUT_SIZE, TAPS, WEIGHTS, preprocess, weights_path
 from scalelib.errors import WeightsError
 from scalelib.graph import keras
+from scalelib.networks import load_network
 from scalelib.results import digest_file
 from studies.rendered.scenes import CLASSES, SCALES, render_paired_scenes, render_scenes
 from studies.s02_resizing import variance_explained_by_scale
 from workflow import train_control
 from workflow.train_control import CARD, TRAINED_SCALES, Settings, accuracy_by_scale, main, train
+
+
+def load_control(weights="all_scales", **options):
+    return load_network("control", weights=weights, **options).model
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scalelib.control import TAPS, load_control, preprocess
+from scalelib.control import TAPS, preprocess
 from scalelib.errors import DataError
 from scalelib.graph import keras
+from scalelib.networks import load_network
 from studies.rendered.scenes import (
     CLASSES,
     SCALES,
@@ -253,7 +254,7 @@ def test_the_same_statistics_do_tell_scale_where_nothing_hides_it():
 
 @pytest.mark.parametrize("weights_seed", [0, 1])
 def test_random_networks_hardly_tell_scale(many, weights_seed):
-    model = load_control("random", weights_seed=weights_seed)
+    model = load_network("control", weights="random", weights_seed=weights_seed).model
     outputs = [model.get_layer(layer).output for layer in TAPS.values()]
     pooled = [keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x for x in outputs]
     reader = keras.Model(model.input, pooled)
