@@ -71,17 +71,15 @@ def _unusable(height: int, width: int) -> str:
         return f"{size} are more than {MAX_PIXELS}; cut or shrink it first"
     if min(height, width) < MIN_SIDE:
         return f"{size}: under {MIN_SIDE} pixels a side show no object"
-    return (
-        f"{size} are narrower than {MAX_ASPECT}:1"
-        if max(height, width) > MAX_ASPECT * min(height, width)
-        else ""
-    )
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        return f"{size} are narrower than {MAX_ASPECT}:1"
+    return ""
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if Image.getmodetype(picture.mode) != "L":
+    if picture.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {picture.mode!r} have no stated range; save it with 8 or 16 bits")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
@@ -94,19 +92,14 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     unusable = _unusable(*array.shape[:2]) if shaped else ""
     real = array.dtype.kind == "f"
     low, high = (array.min(), array.max()) if real and array.size else (0, 0)
+    known = real or array.dtype in (np.uint8, np.uint16)
+    ranged = low >= 0 and (high == 0 or 1 < high <= 255)  # NaN fails every comparison
+    values = f"a floating-point image holds finite values in 0..255, not {low:g} to {high:g}"
     for ok, rule, advice in (
         (shaped, "an image array is (height, width) or (height, width, 1, 3 or 4)", "Channels come last"),
         (not unusable, unusable, "Leave it out"),
-        (
-            real or array.dtype in (np.uint8, np.uint16),
-            "arrays are uint8, uint16 or floating point",
-            "Scale to 0..255",
-        ),
-        (  # NaN fails every comparison
-            low >= 0 and (high == 0 or 1 < high <= 255),
-            f"a floating-point image holds finite values in 0..255, not {low:g} to {high:g}",
-            "Multiply 0..1 images by 255; undo any network's preprocessing",
-        ),
+        (known, "image arrays are uint8, uint16 or floating point", "Scale to 0..255, as uint8"),
+        (ranged, values, "Multiply 0..1 images by 255; undo any network's preprocessing"),
     ):
         require(ok, "read_image", rule, f"an array of shape {array.shape} and dtype {array.dtype}", advice)
     array = array[..., 0] if array.shape[2:] == (1,) else array
@@ -118,17 +111,13 @@ def check_resizing(policy: str, interpolation: str, antialias: bool) -> None:
     """Refuse unknown resizing options by name, before any image is read."""
     for what, value, known in (
         ("policy", policy, POLICIES),
-        ("interpolation", interpolation, [*INTERPOLATIONS]),
+        ("interpolation", interpolation, INTERPOLATIONS),
     ):
         advice = f"{did_you_mean(str(value), known)} Known: {', '.join(known)}".strip()
         require(value in known, "resize_image", f"no {what} {value!r}", f"{what}={value!r}", advice)
-    require(
-        antialias or interpolation in ("bilinear", "nearest"),
-        "resize_image",
-        f"{interpolation!r} is always anti-aliased",
-        f"interpolation={interpolation!r}, antialias=False",
-        "Use 'nearest' or 'bilinear' to study aliasing",
-    )
+    sharp, rule = interpolation in ("bilinear", "nearest"), f"{interpolation!r} is always anti-aliased"
+    advice = "Use 'nearest' or 'bilinear' to study aliasing"
+    require(antialias or sharp, "resize_image", rule, f"{interpolation!r}, antialias=False", advice)
 
 
 def resize_image(

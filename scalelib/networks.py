@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pooch.hashes import hash_matches
 
 from scalelib import control, squeezenet
 from scalelib.datasets import sources
@@ -191,22 +190,17 @@ def load_network(
     architecture = None
     if isinstance(name_or_model, str) and not name_or_model.endswith((".keras", ".h5")):
         architecture = name_or_model
+        if architecture == "control" and weights == "imagenet":
+            weights = control.WEIGHTS[0]
     with seeded(weights_seed):
         if architecture:
-            if weights == "imagenet" and architecture == "control":
-                weights = control.WEIGHTS[0]
             source = _build(architecture, weights, weights_seed, size, data_root, options)
             name = architecture if options.get("alpha", 1) == 1 else f"{architecture} {options['alpha']}"
-            model, steps = adopt(source, name=name)
-            label = Path(weights).name
+            model, steps, label = *adopt(source, name=name), Path(weights).name
         else:
-            loadable(
-                not options,
-                "a model that is given takes no options",
-                options,
-                "They go with a network's name",
-            )
-            name, label, model, steps = _given(name_or_model, weights, size, data_root)
+            what = "a model that is given takes no options"
+            loadable(not options, what, ", ".join(options), "They go with a network's name")
+            name, model, steps, label = _given(name_or_model, weights, size, data_root)
     default = control.TAPS if architecture == "control" else taps_of(architecture, steps)
     bound, bound_name = _preprocessing(preprocess or architecture or "raw")
     shape = model.input_shape[1:3]
@@ -246,22 +240,15 @@ def describe(net: Network) -> pd.DataFrame:
     [5, 14, 40, 92, 196]
     """
     seen, depth = fields(net.steps), depths(net.steps)
-    records = []
+    rows = []
     for tap, layer in net.taps.items():
         tensor = net.tensor(tap)
         field = seen[id(tensor)]
-        records.append(
-            {
-                "tap": tap,
-                "layer": layer,
-                "depth": depth[id(tensor)],
-                "channels": tensor.shape[-1],
-                "stride": round(max(field.stride)) if field else pd.NA,
-                "receptive_field": field.size if field else pd.NA,
-                "parameters": keras.Model(net.model.inputs[0], tensor).count_params(),
-            }
-        )
-    return pd.DataFrame(records).astype({"stride": "Int64", "receptive_field": "Int64"})
+        stride, reach = (round(max(field.stride)), field.size) if field else (pd.NA, pd.NA)
+        parameters = keras.Model(net.model.inputs[0], tensor).count_params()
+        rows.append((tap, layer, depth[id(tensor)], tensor.shape[-1], stride, reach, parameters))
+    columns = ["tap", "layer", "depth", "channels", "stride", "receptive_field", "parameters"]
+    return pd.DataFrame(rows, columns=columns).astype({"stride": "Int64", "receptive_field": "Int64"})
 
 
 def application_names() -> list[str]:
@@ -307,22 +294,20 @@ def _build(
 
 def _given(
     model: Any, weights: PathLike, size: AnySize | None, root: PathLike | None
-) -> tuple[str, str, Any, list[Step]]:
-    """A model that somebody brings, as an object or a file: its name, its weights' name, its copy and the graph."""
-    label = "given"
+) -> tuple[str, Any, list[Step], str]:
+    """A model that somebody brings, as an object or a file: its name, its copy, the graph, its weights' name."""
+    label = "random" if weights == "random" else "given"
     if isinstance(model, str | os.PathLike):
         file = sources.find_weights(model, root=root)
-        label = file.name
+        label = label if weights == "random" else file.name
         with _readable(file, "Custom classes must be registered (keras.saving) and imported first"):
             model = keras.models.load_model(file, compile=False)
     copy, steps = copy_model(model, input_size=size, keep_weights=weights != "random")
-    if weights == "random":
-        label = "random"
-    elif weights != "imagenet":
+    if weights not in ("random", "imagenet"):
         file = sources.find_weights(weights, root=root)
         load_weight_file(copy, file, network=model.name)
         label = file.name
-    return model.name, label, copy, steps
+    return model.name, copy, steps, label
 
 
 def _size(size: int | tuple[int, int] | str | None) -> AnySize | None:
@@ -331,12 +316,8 @@ def _size(size: int | tuple[int, int] | str | None) -> AnySize | None:
         return None if size is None else (None, None)
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
     whole = len(pair) == 2 and all(isinstance(side, int | np.integer) and side > 0 for side in pair)
-    loadable(
-        whole,
-        "input_size is a number of pixels, a pair, or 'any'",
-        f"input_size={size!r}",
-        "Try input_size=224",
-    )
+    rule = "input_size is a number of pixels, a pair of them, or 'any'"
+    loadable(whole, rule, f"input_size={size!r}", "For instance input_size=224")
     return (int(pair[0]), int(pair[1]))
 
 
@@ -408,6 +389,8 @@ def imagenet_file(
 
 def find_imagenet_file(name: str, *, root: PathLike | None = None, **options: Any) -> Path:
     """Where a network's ImageNet weights lie on this machine, undamaged; if they do not, how to fetch them."""
+    from pooch.hashes import hash_matches  # at the head it would warn in every notebook
+
     folders = [sources.data_root(root) / "weights", sources.keras_home() / "models"]
     top = options.get("include_top", True)
     (wanted, digest), (other, _) = (
@@ -442,19 +425,13 @@ def load_weight_file(model: Any, file: Path, *, network: str) -> None:
     The file: ``.weights.h5`` or ``.h5`` as ``save_weights`` writes it, a whole model as ``.keras`` or ``.h5``, or
     SqueezeNet's Deep Compression file ``.net``.
     """
-    advice = (
-        f"It must hold {network}'s arrays with these options (alpha …); a damaged one is to be fetched again"
-    )
-    with _readable(file, advice):
+    with _readable(
+        file, f"It must hold all arrays of {network}, with its options; fetch a damaged one again"
+    ):
         if file.suffix == ".net":
             squeezenet.load_deep_compression(model, file)
         elif file.suffix == ".keras":
-            ours, theirs = model.get_weights(), keras.models.load_model(file, compile=False).get_weights()
-            if [array.shape for array in ours] != [array.shape for array in theirs]:
-                raise ValueError(
-                    f"{len(theirs)} arrays whose shapes are not those of the network's {len(ours)}"
-                )
-            model.set_weights(theirs)
+            model.set_weights(keras.models.load_model(file, compile=False).get_weights())
         else:  # Keras skips what the file lacks with no more than a warning
             for layer in model.layers:
                 layer.set_weights(

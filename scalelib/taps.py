@@ -82,7 +82,8 @@ def taps_from_graph(steps: Sequence[Step]) -> dict[str, str]:
     seen = fields(steps)
     stride = {i: max(field.stride) for i in sources if (field := seen[id(steps[i].outputs[0])])}
     learned = [i for i in sources if has_kernel(steps[i].operation)]
-    first = next((i for i in learned if i in stride), 0)
+    convolutions = [i for i in learned if i in stride]
+    first = min(convolutions, default=0)
     cuts, last_read = [], max(readers[-1], default=-1)
     for i in sources:
         if last_read <= i >= first and len(steps[i].outputs[0].shape) in (2, 4):
@@ -102,10 +103,10 @@ def taps_from_graph(steps: Sequence[Step]) -> dict[str, str]:
 
     maps, vectors = [i for i in cuts if i in stride], [i for i in cuts if i not in stride]
     chosen = {i for i in maps if ends_block(i)}
-    for worked_at in {stride[i] for i in learned if i in stride}:
+    for worked_at in {stride[i] for i in convolutions}:
         stage = [i for i in maps if stride[i] == worked_at]
         chosen |= set() if chosen.intersection(stage) else set(stage[-1:])
-    if any(max(chosen, default=-1) < i <= max(maps, default=-1) for i in learned):
+    if any(max(chosen, default=-1) < i <= max(maps, default=-1) for i in convolutions):
         chosen.add(maps[-1])
     outputs = _outputs(steps)
     begins = [*(i for i in vectors if i in learned), len(steps)]
