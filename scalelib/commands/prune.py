@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--at", metavar="TAP", help="the tap that becomes the last one")
     where.add_argument("--from", dest="results", metavar="FOLDER", help="a results folder of quantify")
     parser.add_argument("--outputs", type=positive, default=1, help="width of the new head (default: 1)")
-    parser.add_argument(
-        "--random-state", type=int, default=0, metavar="SEED", help="seed of the head's weights"
-    )
+    parser.add_argument("--random-state", type=int, default=0, metavar="SEED", help="seed of the head")
     parser.add_argument("--out", required=True, metavar="FILE", help="where the .keras file goes")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
@@ -37,26 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Load, cut, save."""
     out = Path(options.out)
-    received = f"--out {out}"
-    require(
-        out.suffix == ".keras", "prune", "the model is saved as a .keras file", received, error=ResultsError
-    )
+    require(out.suffix == ".keras", "prune", "the model is saved as a .keras file", f"--out {out}")
     free, advice = options.overwrite or not out.exists(), "Choose another name, or add --overwrite"
-    require(free, "prune", f"{out} exists", received, advice, error=ResultsError)
+    require(free, "prune", f"{out} exists", f"--out {out}", advice)
     chosen, tap, taps, digest = network_arguments(options), options.at, None, None
     if options.results:
         recorded, tap, digest = _from_results(Path(options.results))
         taps = recorded.pop("taps", None)
         chosen = recorded | chosen
     advice = "Add --network NAME or --network my.keras"
-    require(
-        "network" in chosen,
-        "prune",
-        "say which network",
-        "--at without --network",
-        advice,
-        error=ResultsError,
-    )
+    require("network" in chosen, "prune", "say which network", "--at without --network", advice)
     net = load(chosen, taps=taps, data_root=options.data_root)
     rule = f"{chosen['network']} has other weights than when {options.results} was made"
     received = f"sha256 {net.weights_digest[:16]}; the card says {str(digest)[:16]}"
@@ -72,10 +60,9 @@ def run(options: argparse.Namespace) -> int:
             model.save(Path(folder) / out.name)
             (Path(folder) / out.name).replace(out)
     except OSError as error:
-        raise ResultsError(
-            f"prune: cannot write the model.\nReceived: {out}: {error.strerror or error}.\n"
-            "Free some space or choose another place with --out; what stood there is unchanged."
-        ) from error
+        rule = f"prune: cannot write the model.\nReceived: {out}: {error.strerror or error}"
+        advice = "Free some space or choose another place with --out; what stood there is unchanged."
+        raise ResultsError(f"{rule}.\n{advice}") from error
     before, after = net.model.count_params(), model.count_params()
     print(f"Pruned {net.name} at {tap}: {before:,} → {after:,} parameters, output {model.output_shape}.")
     print(f"To be fed with: {fed_with(net)}\nWritten to {out}")
@@ -91,12 +78,9 @@ def _from_results(folder: Path) -> tuple[dict[str, Any], str, str]:
     card = results.card.data
     rule, received = "--from wants a results folder of quantify", f"{folder}, written by {card['name']}"
     advice = "Name the tap with --at and the network with --network"
-    require(card["name"] == "quantify", "prune", rule, received, advice, error=ResultsError)
+    require(card["name"] == "quantify", "prune", rule, received, advice)
     given = card["parameters"]
     names = ("network", "weights", "weights_seed", "alpha", "no_top", "input_size", "preprocess", "taps")
     tap = best_layer(results.table("layerwise_r2"), estimator=given["estimator"])
-    return (
-        {name: given[name] for name in names if given.get(name)},
-        tap,
-        card["networks"][0]["weights_digest"],
-    )
+    network = {name: given[name] for name in names if given.get(name)}
+    return network, tap, card["networks"][0]["weights_digest"]

@@ -99,9 +99,9 @@ def load_dataset(name: str, **options: Any) -> Dataset:
 
     Parameters
     ----------
-    name : {"scenes", "voc", "monuseg", "bca", "rendered_slides"}
-        See :func:`studies.rendered.scenes.render_scenes` and :func:`scalelib.datasets.voc.load_voc`, and those of
-        :mod:`scalelib.slides.collections`.
+    name : {"voc", "monuseg", "bca"} or str
+        See :func:`scalelib.datasets.voc.load_voc` and :mod:`scalelib.slides.collections`, or what
+        :func:`register` made known.
     **options
         Options of that function.
 
@@ -116,8 +116,10 @@ def load_dataset(name: str, **options: Any) -> Dataset:
 
     Examples
     --------
-    >>> len(load_dataset("scenes", n=2).images)
-    2
+    >>> table = pd.DataFrame({"image": ["a"], "object_class": ["disc"], "area_ratio": [0.25]})
+    >>> register("disc", lambda side=8: Dataset("one disc", np.zeros((1, side, side, 3), np.uint8), table))
+    >>> load_dataset("disc", side=16).images.shape
+    (1, 16, 16, 3)
     """
     received = f"{name!r}; there are {', '.join(DATASETS)}"
     require(name in DATASETS, "load_dataset", f"no dataset {name!r}", received, did_you_mean(name, DATASETS))

@@ -32,47 +32,14 @@ def read_measures(
     measure_column: str,
     group_column: str | None = None,
 ) -> tuple[Dataset, pd.DataFrame]:
-    """Pair the rows of a CSV with the images of a folder.
+    """Pair the rows of a CSV (UTF-8, with a header; commas, semicolons or tabs) with the images of a folder.
 
-    Parameters
-    ----------
-    folder : path-like
-        Where the images lie, perhaps in subfolders.
-    table : path-like
-        A CSV in UTF-8 with a header, separated by commas, semicolons or tabs.
-    image_column : str
-        Holds each image's path, relative to `folder` or absolute, or its file name without ending.
-    measure_column : str
-        Holds one finite number per image, with a decimal point.
-    group_column : str, optional
-        Holds what images have in common (patient, slide, source image).
-
-    Returns
-    -------
-    dataset : Dataset
-        ``images`` are paths; ``table`` has ``image``, ``measure`` and, if asked for, ``group``;
-        ``excluded`` counts every row that was left out under one reason, and the image files that
-        no row names.
-    left_out : pandas.DataFrame
-        One line per such row: ``line`` in the file (the header is line 1), ``image``, ``reason``.
-
-    Raises
-    ------
-    DataError
-        If the folder or the CSV cannot be read, a column is missing, or no row is left.
-
-    Notes
-    -----
-    Of several equal rows of one image the first is used; rows of one image that disagree are all
-    left out. Every image is decoded once here, so that an unreadable one is counted instead of
-    stopping the run later.
-
-    Examples
-    --------
-    >>> read_measures("no_such_folder", "m.csv", image_column="file", measure_column="size")
-    Traceback (most recent call last):
-    ...
-    scalelib.errors.DataError: read_measures: there is no folder of images...
+    `image_column` holds paths relative to `folder`, absolute paths, or file names without ending; `measure_column` one
+    finite number each; `group_column` what images have in common. The dataset's ``table`` has ``image``, ``measure``
+    and ``group``, and ``excluded`` counts every row that was left out under one reason; the second table has one
+    row for each of them: ``line`` (the header is line 1), ``image``, ``reason``. Of several equal rows of one
+    image the first is used; rows of one image that disagree are all left out. Every image is decoded once here,
+    so that an unreadable one is counted instead of stopping the run later.
     """
     root, file = Path(folder), Path(table)
     advice = "Give the folder that holds them"
