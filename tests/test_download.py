@@ -107,18 +107,14 @@ def test_an_unpublished_digest_is_recorded_and_compared_from_then_on(server, num
         source.bring(tmp_path)
 
 
-def test_a_server_or_a_folder_that_is_not_there_is_named(numbers, tmp_path):
+def test_a_missing_server_or_folder_is_named_and_keras_has_its_own(numbers, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"(?s)127.0.0.1.*refused"):
         replace(numbers, url="http://127.0.0.1:9/n.bin").bring(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"File exists|Not a directory"):
         numbers.bring(tmp_path / "file")
-
-
-def test_files_of_keras_go_to_its_own_cache(numbers, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    source = replace(numbers, target="models/numbers.bin", store="keras")
-    assert source.bring(tmp_path) == tmp_path / "keras" / "models" / "numbers.bin"
+    assert replace(numbers, store="keras").bring(tmp_path) == tmp_path / "keras" / numbers.target
 
 
 def tar_of(*entries: tuple[str | tarfile.TarInfo, bytes]) -> bytes:
