@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scalelib.results import Run
+
 N_TRAIN, N_TEST = 70, 30
+LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
 
 
 def layerwise(
@@ -44,3 +48,9 @@ def corrected(values: Sequence[float], share: float = N_TEST / N_TRAIN) -> tuple
     variance = sum((value - mean) ** 2 for value in values) / (j - 1)
     half = stats.t.ppf(0.975, j - 1) * ((1 / j + share) * variance) ** 0.5
     return mean, mean - half, mean + half
+
+
+def archive(root: Path, profile: str, notebook: str, **tables: pd.DataFrame) -> None:
+    """Write tables as one notebook's results, with a card."""
+    tables = {"layerwise_r2.csv.gz" if name == "layerwise_r2" else name: t for name, t in tables.items()}
+    Run(notebook, profile=profile, parameters={}, folder=root / profile / notebook).write(tables)

@@ -3,55 +3,29 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
-from study_tables import layerwise
+from study_tables import HIGH, LOW, MID, archive, layerwise
 
 from scalebook import pages
 from scalebook.claims import STATUSES
 from scalebook.ledger import REAL, Ledger, build_ledger, headline
 from scalelib import cli
-from scalelib.results import Run
 
 ROOT = Path(__file__).parents[1]
 PAPER = ROOT / "paper"
 STATIC = ROOT / "book" / "_static"
-LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-class Reader(HTMLParser):
-    """Fails on tags that do not close in order; keeps tags with their attributes, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        assert not self.open
-        self.text = " ".join(self.text.split())
-
-    def handle_starttag(self, tag, attributes):
-        self.open.append(tag)
-        self.found.append((tag, dict(attributes)))
-
-    def handle_startendtag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
+def read(text: str) -> tuple[ElementTree.Element, str]:
+    """A part of a page, which must be well-formed, and its text."""
+    root = ElementTree.fromstring(f"<div>{text}</div>")
+    return root, " ".join("".join(root.itertext()).split())
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +34,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     taps = {"a": LOW, "b": HIGH, "c": MID, "pre_softmax": MID}
     protocol = {"network": "InceptionV3", "estimator": "ols", "measure": "area_ratio"}
     real = pd.concat([layerwise(taps, network="net <&> co"), layerwise({"mixed8": HIGH}, **protocol)])
-    for profile, table in (("compact", real), ("control", layerwise(taps, weights="all scales"))):
-        run = Run("04_layerwise_r2", profile=profile, parameters={}, folder=folder / profile / "04_layerwise_r2")  # fmt: skip
-        run.write({"layerwise_r2.csv.gz": table})
+    archive(folder, "compact", "04_layerwise_r2", layerwise_r2=real)
+    archive(folder, "control", "04_layerwise_r2", layerwise_r2=layerwise(taps, weights="all scales"))
     return folder
 
 
@@ -83,37 +56,40 @@ def no_page(profile: str, claim: object) -> None:
 @pytest.mark.parametrize("which", ["ledger", "nothing"])
 def test_every_part_is_whole_html_whatever_was_run(which, ledger, tmp_path):
     found = ledger if which == "ledger" else build_ledger(PAPER, tmp_path)
-    rows = {table: len(Reader(pages.cells(found, table)).all("tr")) for table in ("1", "2", "A1", "figure")}
+    rows = {t: len(list(read(pages.cells(found, t))[0].iter("tr"))) for t in ("1", "2", "A1", "figure")}
     assert rows == {"1": 5, "2": 7, "A1": 14, "figure": 4}
     counts = [int(n) for n in re.findall(r'class="count">(\d+)<', pages.glance(found))]
     assert sum(counts[::2]) == sum(counts[1::2]) == len(found.claims)
     assert counts[::2] == [(headline(found) == status).sum() for status in STATUSES]
-    page = Reader(pages.claims(found, no_page))
-    assert len(page.all("details")) == len(found.claims)
+    page, text = read(pages.claims(found, no_page))
+    assert len(list(page.iter("details"))) == len(found.claims)
     for claim in found.claims:
-        assert claim.claim in page.text
-        assert claim.refuted in page.text
+        assert claim.claim in text
+        assert claim.refuted in text
 
 
 def test_status_is_never_colour_alone_and_filters_wait_for_the_script(ledger):
-    page = Reader(pages.claims(ledger, no_page))
-    for status in set(headline(ledger)):
-        assert f"{STATUSES[status].symbol} {status}" in page.text
-    assert {a["data-real"] for a in page.all("li") if "data-real" in a} == set(headline(ledger))
-    assert "net <&> co" in page.text  # escaped, so that it is read as text
-    assert "hidden" in next(a for a in page.all("div") if a.get("class") == "scoreboard-filters")
-    pressed = [a["data-filter"] for a in page.all("button") if a["aria-pressed"] == "true"]
+    page, text = read(pages.claims(ledger, no_page))
+    found = set(headline(ledger))
+    assert all(f"{STATUSES[status].symbol} {status}" in text for status in found)
+    assert {item.get("data-real") for item in page.iter("li")} - {None} == found
+    assert "net <&> co" in text  # escaped, so that it is read as text
+    assert page.find("div[@class='scoreboard-filters']").get("hidden") is not None
+    pressed = [
+        button.get("data-filter") for button in page.iter("button") if button.get("aria-pressed") == "true"
+    ]
     assert pressed == ["profile", "status", "section"]
 
 
 def test_pages_in_the_book_are_linked_and_others_are_not(ledger):
-    linked = pages.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None)
-    assert {a["href"] for a in Reader(linked).all("a")} >= {"compact/04_layerwise_r2.html"}
-    assert not any("control" in str(a["href"]) for a in Reader(linked).all("a"))
+    page, _ = read(pages.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None))
+    links = {str(link.get("href")) for link in page.iter("a")}
+    assert "compact/04_layerwise_r2.html" in links
+    assert not any("control" in link for link in links)
 
 
 def test_table_a1_shows_ours_beside_the_paper_and_not_run_elsewhere(ledger):
-    text = Reader(pages.cells(ledger, "A1")).text
+    _, text = read(pages.cells(ledger, "A1"))
     assert "1 of 39 cells compared, ours from real data" in text
     assert "ours 0.80 (" in text
     assert text.count("not run") >= 38
@@ -124,7 +100,7 @@ def test_table_a1_shows_ours_beside_the_paper_and_not_run_elsewhere(ledger):
 def test_errata_name_lines_and_the_cells_that_explain_them():
     sums = {"line": ["row", "column"], "name": ["test", "5X"], "printed": [9, 7], "sum": [12, 7], "difference": [3, 0]}  # fmt: skip
     fix = {"explanation": 1, "row": "test", "column": "8X", "printed": 6, "corrected": 3, "slip": "one digit"}
-    text = Reader(pages.errata(pd.DataFrame(sums), pd.DataFrame([fix]))).text
+    _, text = read(pages.errata(pd.DataFrame(sums), pd.DataFrame([fix])))
     assert "1 of 2 rows and columns" in text
     assert "+3" in text
     assert "test 8X = 3 (printed 6, one digit)." in text

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from study_tables import corrected, layerwise
+from study_tables import HIGH, LOW, MID, corrected, layerwise
 
 from scalebook.predicates import PREDICATES, Evidence, MissingRows, Verdict, number
 from scalelib.errors import ResultsError
 from scalelib.statistics import sign_flip_test
 
-LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
 YES, NO, OPEN = "reproduced", "not reproduced", "inconclusive"
 PEAK = ("interior_peak", {"significant_below_peak": ("first", "pre_softmax")})
 FALL = ("drop", {"start": "peak", "end": "last_feature"})
