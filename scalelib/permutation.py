@@ -100,14 +100,8 @@ def permutation_test(
         parts = [np.flatnonzero(stratum == code) for code in np.unique(stratum)]
     statistic = np.zeros((len(arrays), permutations + 1))
     for part in parts:
-        splits = train_test_splits(
-            len(part),
-            repeats=repeats,
-            test_size=test_size,
-            groups=None if labels is None else labels[part],
-            random_state=seed,
-            operation=operation,
-        )
+        of_part = None if labels is None else labels[part]
+        splits = train_test_splits(len(part), repeats, test_size, of_part, seed, operation)
         for repeat, (train, test) in enumerate(splits):
             train, test = part[train], part[test]
             refuse_constant_folds(targets, train, test, operation=operation, where=f"repeat {repeat}")

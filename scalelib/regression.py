@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scalelib.errors import require
-from scalelib.linear import ESTIMATORS, LinearFit, feature_scale, fit_all, one_thread
+from scalelib.linear import ESTIMATORS, feature_scale, fit_all, one_thread
 from scalelib.validation import (
     check_activations,
     check_choice,
@@ -30,7 +30,6 @@ MINIMUM_TEST = 2
 
 def train_test_splits(
     n_images: int,
-    *,
     repeats: int = 10,
     test_size: float = 0.3,
     groups: Any = None,
@@ -52,25 +51,18 @@ def train_test_splits(
     rule = "groups must be enough to leave some on each side of a split"
     received = f"{n_units} group(s), of which test_size={test_size} holds out {n_held_out}"
     require(labels is None or n_held_out < n_units, operation, rule, received)
-    return [
-        _split(units, n_units, n_held_out, np.random.default_rng([seed, repeat]), operation, repeat)
-        for repeat in range(repeats)
-    ]
-
-
-def _split(
-    units: np.ndarray, n_units: int, n_held_out: int, rng: np.random.Generator, operation: str, repeat: int
-) -> tuple[np.ndarray, np.ndarray]:
-    held_out = np.isin(units, rng.permutation(n_units)[:n_held_out])
-    train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    require(
-        len(train) >= MINIMUM_TRAIN and len(test) >= MINIMUM_TEST,
-        operation,
-        f"a split needs at least {MINIMUM_TRAIN} training and {MINIMUM_TEST} test images",
-        f"{len(train)} and {len(test)} in repeat {repeat} (from {len(units)} images in {n_units} groups)",
-        "Use more images, more even groups, or another test_size.",
-    )
-    return train, test
+    splits = []
+    for repeat in range(repeats):
+        held_out = np.isin(units, np.random.default_rng([seed, repeat]).permutation(n_units)[:n_held_out])
+        train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        rule = f"a split needs at least {MINIMUM_TRAIN} training and {MINIMUM_TEST} test images"
+        received = (
+            f"{len(train)} and {len(test)} in repeat {repeat} (from {n_images} images in {n_units} groups)"
+        )
+        advice = "Use more images, more even groups, or another test_size."
+        require(len(train) >= MINIMUM_TRAIN and len(test) >= MINIMUM_TEST, operation, rule, received, advice)
+        splits.append((train, test))
+    return splits
 
 
 COLUMNS = (
@@ -97,29 +89,34 @@ def refuse_constant_folds(
             require(not is_constant(column), operation, rule, received, advice)
 
 
-def score_rows(
-    tap: str, X: np.ndarray, columns: np.ndarray, train: np.ndarray, test: np.ndarray, fit: LinearFit
+def _fold_rows(
+    tap: str,
+    X: np.ndarray,
+    columns: np.ndarray,
+    fold: tuple[np.ndarray, np.ndarray],
+    estimators: tuple[str, ...],
+    labels: Mapping[str, Any],
+    conditions: tuple[str, ...] = ("true",),
 ) -> Iterator[dict[str, Any]]:
-    fitted, predicted = fit.predict(X[train]), fit.predict(X[test])
-    r2_train, r2_test = r2(columns[train], fitted), r2(columns[test], predicted)
-    mae = np.abs(columns[test] - predicted).mean(axis=0)
-    for k in range(columns.shape[1]):
-        yield {
-            "tap": tap,
-            "channels": X.shape[1],
-            "n_train": len(train),
-            "n_test": len(test),
-            "alpha": fit.alpha[k],
-            "alpha_at_edge": bool(fit.at_edge[k]),
-            "dof": fit.dof[k],
-            "r2_train": r2_train[k],
-            "r2_test": r2_test[k],
-            "mae_test": mae[k],
+    """A row of `COLUMNS` per estimator and column of targets, fitted on one side of a fold and scored on the other."""
+    train, test = fold
+    for name, fit in fit_all(X[train], columns[train], estimators).items():
+        fitted, predicted = fit.predict(X[train]), fit.predict(X[test])
+        scores = {
+            "alpha": fit.alpha,
+            "alpha_at_edge": fit.at_edge,
+            "dof": fit.dof,
+            "r2_train": r2(columns[train], fitted),
+            "r2_test": r2(columns[test], predicted),
+            "mae_test": np.abs(columns[test] - predicted).mean(axis=0),
         }
+        sizes = {"channels": X.shape[1], "n_train": len(train), "n_test": len(test)}
+        for k, condition in enumerate(conditions):
+            row = {"tap": tap, "estimator": name, "condition": condition, **sizes, **labels}
+            yield row | {score: values[k] for score, values in scores.items()}
 
 
-def tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Records as a table with the columns of `layerwise_r2`, in its order."""
+def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(records, columns=list(COLUMNS))
 
 
@@ -300,28 +297,19 @@ def layerwise_r2(
     estimators = check_choice(estimator, ESTIMATORS, name="estimator", operation=operation)
     conditions = check_choice(conditions, CONDITIONS, name="condition", operation=operation)
     arrays, y, labels = check_problem(acts, measures, groups=groups, operation=operation)
-    splits = train_test_splits(
-        len(y),
-        repeats=repeats,
-        test_size=test_size,
-        groups=labels,
-        random_state=random_state,
-        operation=operation,
-    )
+    splits = train_test_splits(len(y), repeats, test_size, labels, random_state, operation)
     targets = [_targets(y, conditions, random_state, repeat) for repeat in range(repeats)]
     for repeat, (rows, columns) in enumerate(zip(splits, targets, strict=True)):
         refuse_constant_folds(columns, *rows, operation=operation, where=f"repeat {repeat}")
     with one_thread():
-        records = [
-            {"repeat": repeat, "estimator": name, "condition": condition, **scores}
-            for tap, X in arrays.items()
-            for repeat, ((train, test), columns) in enumerate(zip(splits, targets, strict=True))
-            for name, fit in fit_all(X[train], columns[train], estimators).items()
-            for condition, scores in zip(
-                conditions, score_rows(tap, X, columns, train, test, fit), strict=True
-            )
-        ]
-    return tidy(records)
+        return _tidy(
+            [
+                row
+                for tap, X in arrays.items()
+                for repeat, (fold, columns) in enumerate(zip(splits, targets, strict=True))
+                for row in _fold_rows(tap, X, columns, fold, estimators, {"repeat": repeat}, conditions)
+            ]
+        )
 
 
 def _targets(y: np.ndarray, conditions: tuple[str, ...], random_state: int, repeat: int) -> np.ndarray:
@@ -390,19 +378,10 @@ def learning_curve(
     """
     operation = "learning_curve"
     names = check_choice(estimators, ESTIMATORS, name="estimator", operation=operation)
-    sizes = [
-        check_count(size, name="train_sizes", operation=operation, minimum=MINIMUM_TRAIN)
-        for size in train_sizes
-    ]
+    name, least = "train_sizes", MINIMUM_TRAIN
+    sizes = [check_count(size, name=name, operation=operation, minimum=least) for size in train_sizes]
     arrays, y, labels = check_problem(acts, measures, groups=groups, operation=operation)
-    splits = train_test_splits(
-        len(y),
-        repeats=repeats,
-        test_size=test_size,
-        groups=labels,
-        random_state=random_state,
-        operation=operation,
-    )
+    splits = train_test_splits(len(y), repeats, test_size, labels, random_state, operation)
     fewest = min(len(train) for train, _ in splits)
     rule = "training sizes must be given and fit into every split"
     received = f"{sizes}; the smallest training fold has {fewest} images"
@@ -416,10 +395,6 @@ def learning_curve(
             where = f"repeat {repeat} with {size} training images"
             refuse_constant_folds(columns, part, test, operation=operation, where=where)
             with one_thread():
-                records += [
-                    {"repeat": repeat, "estimator": name, "condition": "true", **scores}
-                    for tap, X in arrays.items()
-                    for name, fit in fit_all(X[part], columns[part], names).items()
-                    for scores in score_rows(tap, X, columns, part, test, fit)
-                ]
-    return tidy(records)
+                for tap, X in arrays.items():
+                    records += _fold_rows(tap, X, columns, (part, test), names, {"repeat": repeat})
+    return _tidy(records)

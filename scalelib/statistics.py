@@ -251,19 +251,11 @@ def _pair(group: pd.DataFrame, a: str, b: str, operation: str) -> pd.DataFrame:
 def _summary(values: pd.Series, units: np.ndarray, share: float, level: float) -> dict[str, Any]:
     half, _, sd = interval(units, share, level)
     mean = float(units.mean())
+    spread = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    rows = {"median": float(values.median()), "min": float(values.min())}
     label = float(special.logsumexp(values.to_numpy()) - np.log(len(values)))  # log mean exp(R²)
-    return {
-        "rows": len(values),
-        "units": len(units),
-        "mean": mean,
-        "sd": sd,
-        "low": mean - half,
-        "high": mean + half,
-        "median": float(values.median()),
-        "min": float(values.min()),
-        "exp_r2_over_e": float(np.exp(label - 1)),
-        "paper_label": label,
-    }
+    paper = {"exp_r2_over_e": float(np.exp(label - 1)), "paper_label": label}
+    return {"rows": len(values), "units": len(units), **spread, **rows, **paper}
 
 
 def _paired(differences: np.ndarray, share: float, level: float) -> dict[str, Any]:
@@ -271,15 +263,8 @@ def _paired(differences: np.ndarray, share: float, level: float) -> dict[str, An
     mean = float(differences.mean())
     t = mean / error if error else (np.copysign(np.inf, mean) if mean else 0.0)  # error 0: all the same
     p = float(2 * stats.t.sf(abs(t), len(differences) - 1)) if len(differences) > 1 else np.nan
-    return {
-        "units": len(differences),
-        "mean_difference": mean,
-        "sd": sd,
-        "low": mean - half,
-        "high": mean + half,
-        "t": float(t),
-        "p": p,
-    }
+    spread = {"mean_difference": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    return {"units": len(differences), **spread, "t": float(t), "p": p}
 
 
 MOST_EXACT = 20
@@ -328,24 +313,17 @@ def compare_rows(
                 require(same, "compare_rows", rule, received, error=ResultsError)
                 difference = (mean[first] - mean[second]).dropna().to_numpy()
                 low, high = subset_interval(difference, level=level)
-                records.append(
-                    {
-                        "network": network,
-                        "target": target,
-                        "score": value,
-                        "first": first,
-                        "second": second,
-                        "n_slides": len(difference),
-                        "seeds": min(
-                            part.loc[part["row"] == row, "seed"].nunique() for row in (first, second)
-                        ),
-                        "difference": float(difference.mean()),
-                        "low": low,
-                        "high": high,
-                        "slides_above_zero": int((difference > 0).sum()),
-                        "p": sign_flip_test(difference),
-                    }
-                )
+                seeds = min(part.loc[part["row"] == row, "seed"].nunique() for row in (first, second))
+                names = {
+                    "network": network,
+                    "target": target,
+                    "score": value,
+                    "first": first,
+                    "second": second,
+                }
+                counts = {"n_slides": len(difference), "seeds": seeds, "difference": float(difference.mean())}
+                signs = {"slides_above_zero": int((difference > 0).sum()), "p": sign_flip_test(difference)}
+                records.append({**names, **counts, "low": low, "high": high, **signs})
     table = pd.DataFrame(records)
     return table.assign(p_holm=holm(table["p"].to_numpy()))
 
