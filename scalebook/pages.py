@@ -161,13 +161,12 @@ def _cell(cell: pd.Series, worst: float, best: float) -> dict[str, str | None]:
     digits = {"patches": 0, "px": 1}.get(cell.unit, 2)
     shaded = cell.unit in ("R²", "px", "1")
 
-    def value(number_: float) -> str:
-        if abs(number_) >= 1e6:
-            return number(number_)
-        return f"{number_:,.{digits if abs(number_) < 100 else 0}f}".replace("-", "−")
+    def value(x: float) -> str:
+        digits_shown = digits if abs(x) < 100 else 0
+        return number(x) if abs(x) >= 1e6 else f"{x:,.{digits_shown}f}".replace("-", "−")
 
-    def shade(number_: float) -> str:
-        return f" shade-{min(max(int((number_ - worst) / (best - worst) * 5), 0), 4)}" if shaded else ""
+    def shade(x: float) -> str:
+        return f" shade-{min(max(int((x - worst) / (best - worst) * 5), 0), 4)}" if shaded else ""
 
     paper = {"paper": value(cell.paper), "paper_shade": shade(cell.paper), "needs": cell.needs}
     if cell.status != COMPARED:

@@ -131,6 +131,7 @@ MISSING = {
         {"equal_width": projected({"a": HIGH, "b": MID, "pre_softmax": LOW}, {"a": 32, "b": 32, "pre_softmax": 10})},
         "pre_softmax has 10 dimensions, fewer than the common width of 32",
     ),
+    "another start": (("drop", FALL[1] | {"start": "first"}), HEADLESS, {}, "starts at the peak"),
     "no softmax": (("at_most", {"tap": "softmax", "value": 0.0}), HEADLESS, {}, "not read at softmax"),
     "nothing shuffled": (SHUFFLED, HEADLESS, {}, "shuffled"),
     "no random weights": (BEATS, HEADLESS, {}, "random"),
@@ -140,13 +141,9 @@ MISSING = {
 
 @pytest.mark.parametrize(("test", "rows", "tables", "words"), MISSING.values(), ids=MISSING)
 def test_what_a_test_needs_and_does_not_find_is_named(test, rows, tables, words):
-    with pytest.raises(MissingRows, match=words):
+    with pytest.raises(ResultsError, match=words) as raised:
         judged(test, rows, **tables)
-
-
-def test_a_drop_from_elsewhere_is_refused():
-    with pytest.raises(ResultsError, match="starts at the peak"):
-        judged(("drop", {"start": "first", "end": "last_feature"}), HEADLESS)
+    assert isinstance(raised.value, MissingRows) == ("starts" not in words)  # the claim is then not run
 
 
 ORDER = ("peak_order", {"order": ["imagenet", "random", "shuffled"], "estimator": "ols", "statistic": "paper_label"})  # fmt: skip
@@ -166,9 +163,8 @@ def test_order_of_three_peaks_and_its_smallest_step(values, status):
     ])  # fmt: skip
     verdict = judged(ORDER, rows)
     assert verdict.status == status
-    assert verdict.effect == pytest.approx(
-        min(trained - random, random - shuffled)
-    )  # without spread, R² itself
+    # without spread a label is R² itself
+    assert verdict.effect == pytest.approx(min(trained - random, random - shuffled))
     assert f"trained weights {trained:.2f} at b" in verdict.evidence
 
 
@@ -269,11 +265,6 @@ def test_holm_runs_over_networks_and_scores():
     assert f"p {8 * sign_flip_test(np.ones(10)):.3f}" in verdict.evidence  # 2 networks × 2 scores × 2 pairs
 
 
-def test_a_row_that_was_not_trained_is_not_run():
-    with pytest.raises(MissingRows, match="pruned"):
-        judged(beats_row("kappa", "scratch"), transfer(20).query("row != 'pruned'"))
-
-
 def read_outs(errors: dict[str, float], chosen: str) -> pd.DataFrame:
     records = [
         {"network": "net", "target": "area", "tap": tap, "split": split, "slide": slide, "mae_px": error + i,
@@ -305,7 +296,9 @@ def test_far_but_no_better_on_test_slides_is_open():
     assert (verdict.status, verdict.effect) == (OPEN, 3)
 
 
-def test_no_chosen_tap_is_not_run():
+def test_a_row_that_was_not_trained_and_a_tap_that_was_not_chosen_are_not_run():
+    with pytest.raises(MissingRows, match="pruned"):
+        judged(beats_row("kappa", "scratch"), transfer(20).query("row != 'pruned'"))
     with pytest.raises(MissingRows, match="there are 0"):
         judged(NEAR, read_outs({"a": 1.0}, "z"))
 
