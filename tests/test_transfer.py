@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 
 from scalelib.datasets import Dataset
 from scalelib.errors import ResultsError
@@ -29,6 +31,8 @@ from studies.s05_runs import (
     plan_transfer,
     planned_runs,
     predict_images,
+    read_out,
+    read_out_scores,
     read_out_specs,
     run_plans,
     score_runs,
@@ -393,3 +397,46 @@ def test_a_run_killed_in_the_middle_of_training_ends_as_if_it_had_not_been(tmp_p
 def epochs_of(state: Path) -> list[dict[str, float]]:
     with np.load(state) as file:
         return json.loads(str(file["meta"]))["history"]
+
+
+# read-outs
+
+
+def read_outs(**noise: float) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    magnification, slide = np.tile([5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 40.0], 60), np.arange(420) // 7 % 10
+    split = np.where(slide < 5, "train", np.where(slide < 8, "validation", "test"))
+    area = magnification**2 * rng.uniform(0.4, 0.6, 420)
+    table = pd.DataFrame({"split": split, "slide": [f"s{s}" for s in slide], "magnification": magnification,
+                          "mpp": 10 / magnification, "mean_area_px": area})  # fmt: skip
+    octaves = np.log2(magnification)[:, None] * rng.normal(1, 0.3, (1, 12))
+    return table, {tap: octaves + rng.normal(0, scale, (420, 12)) for tap, scale in noise.items()}
+
+
+def test_read_out_is_ridge_on_standardised_features_of_training_patches_only():
+    table, acts = read_outs(tap=1.0)
+    found = read_out(acts, table, network="n", targets=["area"])
+    found = found[found.tap == "tap"]
+    train = (table.split == "train").to_numpy()
+    scaled = StandardScaler().fit(acts["tap"][train]).transform(acts["tap"])
+    worst = [
+        np.abs(Ridge(alpha=alpha).fit(scaled[train], table.mean_area_px[train]).predict(scaled[~train])
+               - found.predicted.to_numpy()).max()
+        for alpha in 10.0 ** np.arange(-6, 9.25, 0.25)
+    ]  # fmt: skip
+    assert min(worst) < 1e-4  # one penalty of the grid gives these very predictions
+    acts["tap"][419] = 9  # a test patch
+    other = read_out(acts, table, network="n", targets=["area"])
+    assert np.allclose(other[other.tap == "tap"].predicted[:-1], found.predicted[:-1])
+
+
+def test_validation_chooses_the_tap_and_the_mean_is_there_to_beat():
+    table, acts = read_outs(early=2.0, middle=0.2, late=4.0)
+    scores = read_out_scores(read_out(acts, table, network="n"), table)
+    assert set(scores[scores.chosen].tap) == {"middle"}
+    assert set(scores[scores.chosen].target) == {"area", "log2_magnification"}
+    whole = scores[(scores.slide == "all") & (scores.split == "test") & (scores.target == "area")]
+    mae = whole.set_index("tap").mae_px
+    train = table[table.split == "train"].mean_area_px.mean()
+    assert mae["mean"] == pytest.approx((table[table.split == "test"].mean_area_px - train).abs().mean())
+    assert mae["middle"] < mae["mean"]

@@ -245,15 +245,13 @@ def cache_patches(images: PatchImages, folder: str | os.PathLike[str]) -> Cached
     A shard is written beside its place and renamed when complete: a run that was killed leaves whole shards only, and
     the next one continues. The shards of other patches may lie in the same folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(images.table["slide"]))
     places = np.zeros((len(images), 2), np.int64)
     shards = []
     for number, name in enumerate(track(names, label="decoding", unit="slide")):
         rows = np.flatnonzero(images.table["slide"] == name)
         places[rows] = np.stack([np.full(len(rows), number), np.arange(len(rows))], axis=1)
-        shards.append(_shard(images, name, rows, folder))
+        shards.append(_shard(images, name, rows, Path(folder)))
     return CachedPatches(shards, places)
 
 
