@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -59,20 +60,17 @@ def best_layer(
     'b'
     """
     missing = [column for column in ("tap", "r2_test") if column not in table]
-    rule, received = (
-        f"the table has no column {' and no column '.join(missing)}",
-        ", ".join(map(str, table.columns)),
-    )
+    rule = f"the table has no column {' and no column '.join(missing)}"
     advice = "Pass the table that layerwise_r2 returns"
-    require(not missing, "best_layer", rule, f"columns {received or 'none'}", advice, error=ResultsError)
+    require(not missing, "best_layer", rule, list(table.columns), advice, error=ResultsError)
     rows = table
     for column, value in (("condition", "true"), ("estimator", estimator), ("measure", measure)):
         if column in rows:
             there = sorted(set(rows[column].astype(str)))
             other = "" if column == "condition" else f"Pass {column}=… to choose by another than the rule's"
-            rule, received = f"the table has no rows with {column} {value!r}", ", ".join(map(repr, there))
+            rule, received = f"the table has no rows with {column} {value!r}", f"{column} {there}"
             advice = f"{did_you_mean(value, there)} {other}".strip()
-            require(value in there, "best_layer", rule, f"{column} {received}", advice, error=ResultsError)
+            require(value in there, "best_layer", rule, received, advice, error=ResultsError)
             rows = rows[rows[column] == value]
     for column in ("network", "weights", "weights_seed", "pooling"):
         values = rows[column].unique().tolist() if column in rows else []
@@ -85,11 +83,9 @@ def best_layer(
     classes = rows["object_class"] if "object_class" in rows else pd.Series("all", index=rows.index)
     means = rows["r2_test"].groupby([classes, rows["tap"]]).agg(lambda values: values.mean(skipna=False))
     scores = means.unstack().mean(axis=0, skipna=False)[allowed].dropna()
-    received = f"candidates {', '.join(allowed) or 'none'}, all NaN or incomplete"
+    rule, received = "no tap has an R² for every class", f"candidates {allowed}, all NaN or incomplete"
     advice = "Every class needs rows for the same taps"
-    require(
-        len(scores), "best_layer", "no tap has an R² for every class", received, advice, error=ResultsError
-    )
+    require(len(scores), "best_layer", rule, received, advice, error=ResultsError)
     return str(scores.idxmax())
 
 
@@ -98,9 +94,8 @@ def _allowed(candidates: Iterable[str] | None, taps: list[str], *, operation: st
     wanted = set(taps) - set(OUTPUT_TAPS) if candidates is None else set(candidates)
     for tap in wanted - set(taps):
         advice = f"{did_you_mean(str(tap), taps)} Taps are {', '.join(taps)}".strip()
-        require(
-            False, operation, f"no tap {tap!r}", f"candidates {sorted(wanted)}", advice, error=ResultsError
-        )
+        received = f"candidates {sorted(wanted)}"
+        require(False, operation, f"no tap {tap!r}", received, advice, error=ResultsError)
     return [tap for tap in taps if tap in wanted]
 
 
@@ -169,9 +164,11 @@ def choose_and_report(
         parts = []
         for name in names:
             rows = np.flatnonzero(half & (labels == name))
-            rule = f"each half needs at least {MINIMUM_IMAGES} images of a class"
+            rule, received = (
+                f"each half needs {MINIMUM_IMAGES} images of a class",
+                f"{len(rows)} of class {name!r}",
+            )
             advice = "Leave the class out, or bring more images (or more groups)"
-            received = f"{len(rows)} of class {name!r} in one half"
             require(len(rows) >= MINIMUM_IMAGES, operation, rule, received, advice)
             part = layerwise_r2(
                 {tap: array[rows] for tap, array in arrays.items()},
@@ -279,9 +276,8 @@ def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> 
 
 def _free(name: str, taken: set[str]) -> str:
     """The name, or the first of its numbered forms that no layer has yet."""
-    return next(
-        free for free in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if free not in taken
-    )
+    numbered = (f"{name}_{n}" if n > 1 else name for n in count(1))
+    return next(free for free in numbered if free not in taken)
 
 
 def cost_table(net: Network, taps: Iterable[str], *, batch_size: int = 32, repeats: int = 5) -> pd.DataFrame:

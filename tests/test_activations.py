@@ -128,18 +128,6 @@ def test_taps_and_their_order_hold_for_whole_architectures(name):
         np.testing.assert_allclose(acts[tap], expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
-@pytest.mark.data
-def test_real_weights_and_photographs_agree_with_the_plain_forward(keras_models, voc_root):
-    net = load_network("MobileNet", alpha=0.25, include_top=False)
-    paths = sorted((voc_root / "VOCdevkit" / "VOC2007" / "JPEGImages").glob("*.jpg"))[:7]
-    acts = extract(net, paths, batch_size=3, workers=3)
-    photographs = [Image.open(path).resize((224, 224), Image.Resampling.BILINEAR) for path in paths]
-    pixels = np.stack([np.asarray(photograph) for photograph in photographs])
-    for tap in ("conv_pw_1", "conv_pw_7", "conv_pw_13"):
-        expected = single_layer(net, tap, pixels)
-        np.testing.assert_allclose(acts[tap], expected, atol=2e-5 * np.abs(expected).max())
-
-
 def test_rows_follow_the_images_whatever_form_they_come_in(net, tmp_path):
     images = pictures(11, (20, 17))
     paths = saved(tmp_path, images)
@@ -202,23 +190,12 @@ def test_memory_is_bounded_images_are_drawn_only_just_ahead(net, shapes):
     assert worst <= 3 * 5
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts TensorFlow's graph traces")
-def test_the_graph_is_traced_once_however_many_batches_and_calls():
-    traces = []
-
-    @keras.saving.register_keras_serializable("scalelib_tests")
-    class Traced(keras.layers.Layer):
-        def call(self, x: Any) -> Any:
-            traces.append(1)
-            return x + 0.0
-
-    image = keras.Input((8, 8, 3))
-    net = load_network(keras.Model(image, Traced(name="traced")(image)), taps=["traced"])
-    extract(net, pictures(4, (8, 8)), batch_size=4)
-    traces.clear()
-    for n in (4, 30, 41):
-        extract(net, pictures(n, (8, 8)), batch_size=4)
-    assert not traces
+def test_the_graph_is_built_once_for_a_network_and_its_taps(net):
+    asked = {tap: tap for tap in TAPS}
+    reader = activations.tap_reader(net, asked, pooling="avg")
+    assert activations.tap_reader(net, dict(asked), pooling="avg") is reader
+    assert activations.tap_reader(net, asked, pooling="max") is not reader
+    assert activations.tap_reader(small_net(), asked, pooling="avg") is not reader
 
 
 # --- refusals --------------------------------------------------------------------------------------
@@ -386,8 +363,6 @@ def flip(path: Path) -> None:
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "one bit": flip,
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-40]),
-    "empty": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("no archive"),
     "pickled": pickled,
 }
 
@@ -439,7 +414,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(net, tmp_
     assert computed(shapes) == 0
 
 
-# Runs of their own, one of them killed in the middle.
+# Runs of their own, one of them killed in the middle, two of them at once.
 
 SCRIPT = """
 import os, signal, sys
@@ -470,27 +445,18 @@ def start(folder: Path, name: str, *, kill_after: int = -1) -> subprocess.Popen:
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path})
 
 
-def result(folder: Path, name: str) -> tuple[int, dict[str, np.ndarray]]:
-    with np.load(folder / f"{name}.npz") as arrays:
-        acts = dict(arrays)
-    return int(acts.pop("batches")), acts
-
-
-def test_kill_9_loses_at_most_one_part_and_the_rerun_gives_the_same_bits(tmp_path):
+def test_kill_9_loses_at_most_one_part_and_two_reruns_at_once_give_the_same_bits(tmp_path, shapes):
     assert start(tmp_path, "killed", kill_after=9).wait(timeout=120) == -signal.SIGKILL
     assert not (tmp_path / "killed.npz").exists()
-    assert start(tmp_path, "rerun").wait(timeout=120) == 0
-    batches, acts = result(tmp_path, "rerun")
-    assert batches == (60 - 32) / 4  # of nine batches of four, four parts of eight images were written
-    assert_same(acts, extract(small_net(), pictures(60), batch_size=4))
-
-
-def test_two_processes_on_the_same_key_do_not_harm_each_other(tmp_path, shapes):
+    assert len(parts(tmp_path / "cache")) == 4  # of nine batches of four, parts of eight images
     both = [start(tmp_path, name) for name in ("one", "two")]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     plain = extract(small_net(), pictures(60), batch_size=4)
     for name in ("one", "two"):
-        assert_same(result(tmp_path, name)[1], plain)
+        with np.load(tmp_path / f"{name}.npz") as arrays:
+            acts = dict(arrays)
+        assert acts.pop("batches") <= (60 - 32) / 4
+        assert_same(acts, plain)
     shapes.clear()
     assert_same(extract(small_net(), pictures(60), batch_size=4, cache=tmp_path / "cache"), plain)
     assert computed(shapes) == 0

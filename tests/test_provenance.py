@@ -26,17 +26,13 @@ def write(folder: Path, tables: dict[str, pd.DataFrame] | None = None, **options
     return run.write({"r2": TABLE} if tables is None else tables, **options)  # type: ignore[arg-type]
 
 
-def test_round_trip_keeps_values_to_six_digits(tmp_path: Path) -> None:
-    write(tmp_path)
-    pd.testing.assert_frame_equal(read_results(tmp_path).table("r2"), TABLE, rtol=1e-5)
-
-
 def test_compressed_table_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     write(tmp_path / "a", {"r2.csv.gz": TABLE})
     write(tmp_path / "b", {"r2.csv.gz": TABLE})
     first, second = ((tmp_path / name / "r2.csv.gz").read_bytes() for name in "ab")
     assert first == second
     assert gzip.decompress(first).startswith(b"tap,r2_test\n")
+    pd.testing.assert_frame_equal(read_results(tmp_path / "a").table("r2"), TABLE, rtol=1e-5)
 
 
 def test_large_table_is_compressed_and_found_by_the_name_it_was_given(tmp_path: Path) -> None:
