@@ -20,7 +20,7 @@ from archive_rows import ROOT, archived
 from matplotlib.figure import Figure
 
 from scalelib import plotting
-from studies import s02_resizing, s03_noise, s04_layerwise, s06_early
+from studies import s02_resizing, s03_noise, s04_layerwise, s06_early, s07_peak
 
 FIGURES: dict[str, Callable[[], Figure]] = {}
 
@@ -202,6 +202,70 @@ def early_channels() -> Figure:
 @figure
 def early_relation() -> Figure:
     return s06_early.relation(early("relations"))
+
+
+# 07 interpolation peak
+
+
+def peak(table: str) -> pd.DataFrame:
+    return archived(f"07_interpolation_peak/{table}")
+
+
+@figure
+def peak_known_case() -> Figure:
+    return s07_peak.known_case(peak("known_case"), peak("known_case_theory"))
+
+
+@figure
+def peak_sweep() -> Figure:
+    return s07_peak.sweep(peak("sweep_bands"))
+
+
+@figure
+def peak_moved() -> Figure:
+    return s07_peak.moved_peak(peak("moved_peak"), width=64)
+
+
+@figure
+def peak_protocol() -> Figure:
+    rows = peak("protocol").query("tap != 'softmax'")
+    return s07_peak.protocol(rows.assign(network=rows.network + ", " + rows.weights))
+
+
+@figure
+def peak_prediction() -> Figure:
+    printed = pd.read_csv(ROOT / "paper" / "table_a1.csv").query("condition == 'random'")
+    about = peak("prediction_peaks").groupby("tap", sort=False).mean(numeric_only=True).reset_index()
+    return s07_peak.prediction(peak("prediction"), about, printed)
+
+
+@figure
+def peak_prediction_without_printed_values() -> Figure:
+    about = peak("prediction_peaks").groupby("tap", sort=False).mean(numeric_only=True).reset_index()
+    return s07_peak.prediction(peak("prediction"), about, pd.DataFrame({"tap": [], "r2_test": []}))
+
+
+@figure
+def peak_depth() -> Figure:
+    return s07_peak.depth_against_rank(peak("peaks").query("covered and trough_r2 < 0"))
+
+
+@figure
+def peak_forms() -> Figure:
+    return s07_peak.forms_of_output(peak("output_forms"))
+
+
+@figure
+def peak_contrasts() -> Figure:
+    return s07_peak.contrasts(peak("contrasts"), object_class=s07_peak.ALL_CLASSES)
+
+
+@figure
+def peak_printed_table() -> Figure:
+    table = pd.read_csv(ROOT / "paper" / "table1.csv")
+    wide = table.pivot(index="split", columns="magnification", values="patches")
+    wrong = peak("table1_sums").query("difference != 0")
+    return s07_peak.printed_table(wide, peak("table1_corrections"), wrong)
 
 
 # the tests

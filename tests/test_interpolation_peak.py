@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelib.errors import DataError
 from scalelib.regression import layerwise_r2, random_projection
 from studies.s07_peak import (
     ALL_CLASSES,
@@ -105,11 +104,6 @@ def test_nearest_size_finds_the_size_that_a_table_was_made_with():
     assert nearest_size(medians, pd.DataFrame({"tap": [], "r2_test": []})).empty
 
 
-def test_constant_tap_is_refused_by_name():
-    with pytest.raises(DataError, match="'dead' is constant"):
-        peak_sweep({"dead": np.ones((40, 3))}, np.arange(40.0))
-
-
 def test_log_probabilities_are_logits_less_a_constant_per_image():
     logits = np.random.default_rng(0).normal(0, 30, (20, 7))
     forms = output_forms(logits)
@@ -126,7 +120,7 @@ def test_saturated_softmax_hides_from_least_squares_what_its_logarithm_shows():
     table = layerwise_r2(forms, y, estimator="ols", conditions="true")
     scores = table.groupby("tap").r2_test.mean()
     assert scores["log p"] > 0.1 > 0.0 > scores["p"]
-    spread = channel_spread(forms).set_index("form").spread_decades
+    spread = channel_spread(forms, classes=["all"] * 300).set_index("form").spread_decades
     assert spread["p"] > spread["log p"]
 
 
@@ -136,13 +130,9 @@ def test_spread_is_that_within_classes():
     apart = within + 100 * (classes == "b")[:, None]
     spread = channel_spread({"form": apart}, classes=classes)
     assert spread.spread_decades.item() == pytest.approx(1, abs=0.15)
-    assert channel_spread({"form": apart}).spread_decades.item() == pytest.approx(0, abs=0.01)
-
-
-@pytest.mark.parametrize("logits", [np.zeros(3), np.full((2, 2), np.inf)], ids=["vector", "infinite"])
-def test_logits_that_are_no_finite_matrix_are_refused(logits):
-    with pytest.raises(DataError, match="pre_softmax"):
-        output_forms(logits)
+    assert channel_spread({"form": apart}, classes=["all"] * 60).spread_decades.item() == pytest.approx(
+        0, abs=0.01
+    )
 
 
 def network_like(middle: float, end: float, n: int = 360, seed: int = 0):
@@ -170,8 +160,8 @@ def test_without_a_planted_peak_none_is_found_beyond_the_level():
     significant = 0
     for seed in range(6):
         acts, y, classes = network_like(middle=2.0, end=2.0, seed=seed)
-        table = central_peak(acts, y, classes=classes, references=["middle", "end"], repeats=5, draws=2)
-        rows = table[table.object_class == ALL_CLASSES]
+        table = central_peak(acts, y, classes=classes, repeats=5, draws=2)
+        rows = table[(table.object_class == ALL_CLASSES) & table.reference.isin(["middle", "end"])]
         significant += int((rows.p_holm < 0.05).any())
     assert significant <= 1
 
@@ -181,13 +171,8 @@ def test_narrow_logits_lose_by_width_alone_and_the_equal_width_row_shows_it():
     y, classes = rng.uniform(size=400), ["a"] * 400
     wide = np.outer(y, rng.normal(size=64)) + rng.normal(size=(400, 64))
     acts = {"start": wide[:, :4], "end": wide, "pre_softmax": random_projection({"t": wide}, 6)["t"]}
-    table = central_peak(acts, y, classes=classes, references=["pre_softmax"], repeats=8, draws=8)
-    gap = table[table.object_class == ALL_CLASSES].groupby("matching").mean_difference.mean()
+    table = central_peak(acts, y, classes=classes, repeats=8, draws=8)
+    table = table[(table.object_class == ALL_CLASSES) & (table.reference == "pre_softmax")]
+    gap = table.groupby("matching").mean_difference.mean()
     assert gap["own width"] > 0.2
     assert abs(gap["equal width"]) < 0.5 * gap["own width"]
-
-
-def test_unknown_reference_is_refused_with_a_hint():
-    acts, y, classes = network_like(1.0, 1.0)
-    with pytest.raises(DataError, match="Did you mean 'middle'"):
-        central_peak(acts, y, classes=classes, references=["midle"])
