@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -233,21 +232,11 @@ def adopt(model: Any, *, name: str) -> tuple[Any, list[Step]]:
         counts[prefix] += 1
     if any(is_nested(operation) for operation in model.operations):
         return copy_model(model, name=name)
-    output, last = model.outputs[0], model.layers[-1]
-    if _has_fused_softmax(last):
-        last.activation = keras.activations.linear
-        output = keras.layers.Softmax(name="softmax", dtype=last.dtype_policy)(output)
-    steps: list[Step] = []
-
-    def write_down(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        steps.append(Step(operation, _tensors((args, kwargs)), _tensors(operation.output)))
-        return operation.output  # of the call that Keras made: none is made again
-
-    model = keras.Model(model.inputs[0], output, name=_safe(name))
-    keras.models.clone_model(
-        model, input_tensors=model.inputs[0], clone_function=lambda layer: layer, call_function=write_down
+    # the outputs of the calls that Keras has made: nothing is called again
+    graph = keras.Model(model.inputs[0], model.outputs[0])
+    return _written_down(
+        graph, model.inputs[0], name, lambda layer: layer, lambda made, *_, **__: made.output
     )
-    return model, steps
 
 
 def copy_model(
@@ -259,11 +248,11 @@ def copy_model(
 ) -> tuple[Any, list[Step]]:
     """Copy a functional or sequential model: new layers, the same weights, the same function; and its graph.
 
-    Nested models are unrolled, so that every layer is within reach; a fused softmax becomes a layer of its own.
-    The graph's order is one in which every input is made before it is read. Without `keep_weights` the weights are
-    fresh, but statistics of input normalisation are kept.
+    Nested models are unrolled, so that every layer is within reach; a softmax fused into the last layer becomes one of
+    its own. The graph's order is one in which every input is made before it is read. Without `keep_weights` the
+    weights are fresh, but statistics of input normalisation are kept.
     """
-    source = _single_graph(model)
+    source = _unrolled(_single_graph(model))
     shape = list(source.inputs[0].shape)
     received = f"{model.name!r}, whose input has the shape {tuple(shape[1:])}"
     loadable(
@@ -271,15 +260,22 @@ def copy_model(
     )
     shape[1:3] = input_size or shape[1:3]
     image = keras.Input(batch_shape=shape, dtype=source.inputs[0].dtype, name="image")
-    copier = _Copier()
+    names: Counter[str] = Counter()  # two nested models may use the same one
+    copies: list[tuple[Any, Any]] = []
+
+    def clone(operation: Any) -> Any:
+        names[operation.name] += 1
+        number = names[operation.name]
+        copies.append((_cloned(operation, f"__{number}" if number > 1 else ""), operation))
+        return copies[-1][0]
+
     try:
-        copy = keras.models.clone_model(
-            source, input_tensors=image, clone_function=copier.clone, call_function=copier.call
+        copy, steps = _written_down(
+            source, image, name or model.name, clone, lambda made, *a, **k: made(*a, **k)
         )
-        for copied, original in copier.copies.values():
-            if getattr(original, "weights", []) and (
-                keep_weights or isinstance(original, keras.layers.Normalization)
-            ):
+        for copied, original in copies:
+            kept = keep_weights or isinstance(original, keras.layers.Normalization)
+            if kept and getattr(original, "weights", []):
                 copied.set_weights(original.get_weights())
     except NetworkError:
         raise
@@ -288,69 +284,7 @@ def copy_model(
         loadable(
             False, rule, brief(error), "Every layer must work from its get_config, and at this input size"
         )
-    return keras.Model(copy.inputs[0], copy.outputs[0], name=_safe(name or model.name)), copier.steps
-
-
-class _Copier:
-    """Copies layers when they are first met, calls the copies, and writes down the calls."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.copies: dict[int, tuple[Any, Any]] = {}  # id of the original → (copy, original)
-        self.softmax: dict[int, Any] = {}  # id of a copy → the softmax that was fused into it
-        self.steps: list[Step] = []
-
-    def clone(self, operation: Any) -> Any:
-        if is_nested(operation):
-            return operation  # its layers are copied when it is called
-        if id(operation) not in self.copies:
-            fused = _has_fused_softmax(operation)
-            copied = _clone_operation(operation, self.free(operation.name), fused=fused)
-            self.copies[id(operation)] = (copied, operation)
-            if fused:
-                self.softmax[id(copied)] = keras.layers.Softmax(
-                    name=self.free("softmax"), dtype=operation.dtype_policy
-                )
-        return self.copies[id(operation)][0]
-
-    def free(self, wanted: str) -> str:
-        """A name that no layer of the copy has: two nested models may use the same one."""
-        name, count = wanted, 1
-        while name in self.names:
-            count += 1
-            name = f"{wanted}__{count}"
-        self.names.add(name)
-        return name
-
-    def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_nested(operation):
-            return self.replay(operation, _tensors((args, kwargs))[0], kwargs.get("training"))
-        result = operation(*args, **kwargs)
-        self.steps.append(Step(operation, _tensors((args, kwargs)), _tensors(result)))
-        if id(operation) in self.softmax:
-            result = self.call(self.softmax[id(operation)], result)
-        return result
-
-    def replay(self, nested: Any, tensor: Any, training: bool | None) -> Any:
-        """Run a nested model's graph on a tensor of this one."""
-        calls: list[tuple[Any, Any, Any, Any]] = []
-
-        def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
-            result = operation(*args, **kwargs)
-            calls.append((operation, args, kwargs, result))
-            return result
-
-        recorded = keras.models.clone_model(
-            _single_graph(nested), clone_function=lambda layer: layer, call_function=record
-        )
-        here = {id(recorded.inputs[0]): tensor}
-        for operation, args, kwargs, result in calls:
-            args, kwargs = keras.tree.map_structure(partial(_moved, here), (args, kwargs))
-            if training is not None and _takes_training(operation):
-                kwargs = {"training": training, **kwargs}
-            again = self.call(self.clone(operation), *args, **kwargs)
-            here |= {id(old): new for old, new in zip(_tensors(result), _tensors(again), strict=True)}
-        return here[id(recorded.outputs[0])]
+    return copy, steps
 
 
 def _single_graph(model: Any) -> Any:
@@ -376,20 +310,67 @@ def _single_graph(model: Any) -> Any:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def _clone_operation(operation: Any, name: str, *, fused: bool) -> Any:
+def _unrolled(model: Any) -> Any:
+    """The model without models in it, on an image of its own; its layers are shared."""
+    if not any(is_nested(operation) for operation in model.operations):
+        return model
+    image = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
+    return keras.Model(image, _called(model, image, {}))
+
+
+def _called(model: Any, tensor: Any, mode: dict[str, bool]) -> Any:
+    """The output of a model for a tensor, its layers called one by one, in the mode it was called in itself."""
+    made = tensor
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal made
+        if is_nested(operation):
+            [read] = _tensors((args, kwargs))
+            own = kwargs.get("training")
+            made = _called(_single_graph(operation), read, mode if own is None else {"training": own})
+        else:
+            takes = "training" in inspect.signature(operation.call).parameters
+            made = operation(*args, **(mode if takes else {}) | kwargs)
+        return made
+
+    keras.models.clone_model(
+        model, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call
+    )
+    return made  # by the last call: a model's output
+
+
+def _written_down(model: Any, image: Any, name: str, clone: Any, call: Any) -> tuple[Any, list[Step]]:
+    """A model from an image through the clones of its layers, its logits a tensor; and its graph."""
+    steps: list[Step] = []
+
+    def note(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        result = call(operation, *args, **kwargs)
+        steps.append(Step(operation, _tensors((args, kwargs)), _tensors(result)))
+        return result
+
+    copy = keras.models.clone_model(model, input_tensors=image, clone_function=clone, call_function=note)
+    output = copy.outputs[0]
+    last = steps[-1].operation
+    if _has_fused_softmax(last):
+        last.activation = keras.activations.linear
+        taken = any(step.name == "softmax" for step in steps)
+        softmax = keras.layers.Softmax(name="fused_softmax" if taken else "softmax", dtype=last.dtype_policy)
+        logits, output = output, softmax(output)
+        steps.append(Step(softmax, (logits,), (output,)))
+    # TensorFlow's predict allows no space in a model's name
+    safe = re.sub(r"[^A-Za-z0-9.]+", "_", name).lstrip("_")
+    return keras.Model(image, output, name=safe or None), steps
+
+
+def _cloned(operation: Any, ending: str) -> Any:
     try:
-        config = operation.get_config() | {"name": name} | ({"activation": "linear"} if fused else {})
-        return operation.__class__.from_config(config)
+        return operation.__class__.from_config(operation.get_config() | {"name": f"{operation.name}{ending}"})
     except Exception as error:
         if not getattr(operation, "weights", []):
             return operation  # a Lambda, for instance: without weights there is nothing to keep apart
         received = f"a {type(operation).__name__}; {brief(error)}"
         advice = "Its get_config must return the arguments of its constructor"
         loadable(False, f"layer {operation.name!r} cannot be copied", received, advice)
-
-
-def _takes_training(operation: Any) -> bool:
-    return is_nested(operation) or "training" in inspect.signature(operation.call).parameters
 
 
 def _has_fused_softmax(operation: Any) -> bool:
@@ -399,12 +380,3 @@ def _has_fused_softmax(operation: Any) -> bool:
 
 def _tensors(structure: Any) -> tuple[Any, ...]:
     return tuple(leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, keras.KerasTensor))
-
-
-def _moved(here: dict[int, Any], leaf: Any) -> Any:
-    return here.get(id(leaf), leaf)
-
-
-def _safe(name: str) -> str:
-    """A model's name that every backend accepts as a scope: TensorFlow's allow no space."""
-    return re.sub(r"[^\w.-]+", "_", name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from itertools import count
@@ -264,14 +263,13 @@ def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> 
     trunk = keras.Model(net.model.inputs[0], net.tensor(tap))
     with seeded(random_state):
         # Keras itself allows other names, and then fails to predict with them
-        name = re.sub(r"[^A-Za-z0-9.]+", "_", f"{net.name}_to_{tap}").lstrip("_")
-        model, steps = copy_model(trunk, name=name)
+        model, steps = copy_model(trunk, name=f"{net.name}_to_{tap}")
         taken = {step.name for step in steps}
         x = model.outputs[0]
         if len(x.shape) == 4:
             x = keras.layers.GlobalAveragePooling2D(name=_free("features", taken))(x)
         x = keras.layers.Dense(int(outputs), name=_free("head", taken))(x)
-        return keras.Model(model.inputs[0], x, name=name)
+        return keras.Model(model.inputs[0], x, name=model.name)
 
 
 def _free(name: str, taken: set[str]) -> str:

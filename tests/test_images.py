@@ -213,16 +213,6 @@ def test_shape_and_flat_grey_are_kept(policy, interpolation):
         np.testing.assert_array_equal(out, 128)
 
 
-def test_without_shrinking_antialias_makes_no_difference(rgb):
-    smooth_part = rgb[6:, 6:]  # Pillow rounds pixels after each of its two passes
-    for policy in ("stretch", "crop"):
-        smooth, points = (
-            resize_image(smooth_part, (45, 47), policy=policy, antialias=on).astype(int)
-            for on in (True, False)
-        )
-        np.testing.assert_allclose(smooth, points, atol=1)
-
-
 def test_point_sampled_bilinear_matches_its_formula():
     image = np.random.default_rng(0).integers(0, 256, (40, 53, 3), dtype=np.uint8)
     out = resize_image(image, (11, 7), antialias=False)
@@ -241,19 +231,6 @@ def test_point_sampling_folds_fine_stripes_back_and_antialiasing_removes_them():
     folded, smooth = (resize_image(image, (75, 75), antialias=on) for on in (False, True))
     assert folded[20, 10:-10, 0].std() > 40
     assert smooth[20, 10:-10, 0].std() < 3
-
-
-def test_area_is_the_mean_of_the_pixels_it_covers():
-    image = np.random.default_rng(1).integers(0, 256, (24, 36, 3), dtype=np.uint8)
-    blocks = image.reshape(6, 4, 9, 4, 3).mean((1, 3))
-    np.testing.assert_allclose(resize_image(image, (6, 9), interpolation="area"), blocks, atol=1.0)
-
-
-def test_nearest_takes_the_pixel_under_each_centre():
-    image = np.random.default_rng(2).integers(0, 256, (30, 50, 3), dtype=np.uint8)
-    rows, columns = ((np.arange(7) + 0.5) * 30 / 7).astype(int), ((np.arange(8) + 0.5) * 50 / 8).astype(int)
-    out = resize_image(image, (7, 8), interpolation="nearest")
-    np.testing.assert_array_equal(out, image[rows][:, columns])
 
 
 @pytest.mark.parametrize("antialias", [True, False])

@@ -269,36 +269,3 @@ def test_squeezenet_has_the_shapes_and_the_logits_of_its_architecture() -> None:
     maps, logits = keras.Model(net.model.inputs[0], [net.tensor("conv10"), net.tensor("pre_softmax")])(x)
     assert float(np.min(maps)) == 0  # averaged after the ReLU
     np.testing.assert_allclose(logits, np.asarray(maps).mean(axis=(1, 2)), rtol=1e-5)
-
-
-@pytest.mark.data
-def test_real_file_agrees_with_a_reader_written_out_entry_by_entry(weights_root: Path) -> None:
-    net = load_network("SqueezeNet", data_root=weights_root.parent)
-    layers = [step.operation for step in net.steps if isinstance(step.operation, keras.layers.Conv2D)]
-    content = (weights_root / "compressed_SqueezeNet.net").read_bytes()
-    counts = [int.from_bytes(content[4 * i : 4 * i + 4], "little") for i in range(26)]
-    position = 4 * 26
-    # the order of the file, not of the graph: squeeze, narrow, wide
-    for layer, stored in zip(sorted(layers, key=file_order), counts, strict=True):
-        height, width, n_in, n_out = layer.kernel.shape
-        book = np.frombuffer(content, "<f4", 256, position)
-        bias = np.frombuffer(content, "<f4", n_out, position + 1024)
-        codes = content[position + 1024 + 4 * n_out :][:stored]
-        nibbles = content[position + 1024 + 4 * n_out + stored :][: -(-stored // 2)]
-        flat = np.full(height * width * n_in * n_out, book[0])
-        place = -1
-        for i in range(stored):
-            place += (nibbles[i // 2] >> (4 * (i % 2)) & 15) + 1
-            flat[place] = book[codes[i]]
-        kernel, found_bias = layer.get_weights()
-        np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), flat.reshape(n_out, n_in, height, width))
-        np.testing.assert_array_equal(found_bias, bias)
-        position += 1024 + 4 * n_out + stored + -(-stored // 2)
-    assert position == len(content)
-
-
-def file_order(layer: keras.layers.Layer) -> tuple[int, int]:
-    if not layer.name.startswith("fire"):
-        return (int(layer.name.removeprefix("conv")), 0)
-    number, part = layer.name.removeprefix("fire").split("_")
-    return (int(number), ["squeeze1x1", "expand1x1", "expand3x3"].index(part))
