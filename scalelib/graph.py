@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -232,11 +232,15 @@ def adopt(model: Any, *, name: str) -> tuple[Any, list[Step]]:
         counts[prefix] += 1
     if any(is_nested(operation) for operation in model.operations):
         return copy_model(model, name=name)
-    # the outputs of the calls that Keras has made: nothing is called again
+    steps: list[Step] = []
+
+    def note(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        steps.append(Step(operation, _tensors((args, kwargs)), _tensors(operation.output)))
+        return operation.output  # of the call that Keras has made: nothing is called again
+
     graph = keras.Model(model.inputs[0], model.outputs[0])
-    return _written_down(
-        graph, model.inputs[0], name, lambda layer: layer, lambda made, *_, **__: made.output
-    )
+    _walked(graph, graph.inputs[0], lambda layer: layer, note)
+    return _with_logits(graph, steps, name)
 
 
 def copy_model(
@@ -252,28 +256,36 @@ def copy_model(
     its own. The graph's order is one in which every input is made before it is read. Without `keep_weights` the
     weights are fresh, but statistics of input normalisation are kept.
     """
-    source = _unrolled(_single_graph(model))
+    source = _single_graph(model)
     shape = list(source.inputs[0].shape)
     received = f"{model.name!r}, whose input has the shape {tuple(shape[1:])}"
-    loadable(
-        len(shape) == 4, "a network reads one image", received, "Give the whole network, from the image on"
-    )
+    advice = "Give the whole network, from the image on"
+    loadable(len(shape) == 4, "a network reads one image", received, advice)
     shape[1:3] = input_size or shape[1:3]
     image = keras.Input(batch_shape=shape, dtype=source.inputs[0].dtype, name="image")
     names: Counter[str] = Counter()  # two nested models may use the same one
-    copies: list[tuple[Any, Any]] = []
+    copies: dict[int, tuple[Any, Any]] = {}
+    steps: list[Step] = []
 
     def clone(operation: Any) -> Any:
-        names[operation.name] += 1
-        number = names[operation.name]
-        copies.append((_cloned(operation, f"__{number}" if number > 1 else ""), operation))
-        return copies[-1][0]
+        if id(operation) not in copies:
+            names[operation.name] += 1
+            number = names[operation.name]
+            ending = f"__{number}" if number > 1 else ""
+            copies[id(operation)] = _cloned(operation, f"{operation.name}{ending}"), operation
+        return copies[id(operation)][0]
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        result = operation(*args, **kwargs)
+        steps.append(Step(operation, _tensors((args, kwargs)), _tensors(result)))
+        return result
 
     try:
-        copy, steps = _written_down(
-            source, image, name or model.name, clone, lambda made, *a, **k: made(*a, **k)
-        )
-        for copied, original in copies:
+        if any(is_nested(operation) for operation in source.operations):
+            output = _unrolled(source, image, {}, clone, call)
+        else:
+            output = _walked(source, image, clone, call).outputs[0]
+        for copied, original in copies.values():
             kept = keep_weights or isinstance(original, keras.layers.Normalization)
             if kept and getattr(original, "weights", []):
                 copied.set_weights(original.get_weights())
@@ -281,10 +293,9 @@ def copy_model(
         raise
     except Exception as error:
         rule = f"the layers of {model.name!r} cannot be built anew for images of shape {tuple(shape[1:])}"
-        loadable(
-            False, rule, brief(error), "Every layer must work from its get_config, and at this input size"
-        )
-    return copy, steps
+        advice = "Every layer must work from its get_config, and at this input size"
+        loadable(False, rule, brief(error), advice)
+    return _with_logits(keras.Model(image, output), steps, name or model.name)
 
 
 def _single_graph(model: Any) -> Any:
@@ -310,48 +321,43 @@ def _single_graph(model: Any) -> Any:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def _unrolled(model: Any) -> Any:
-    """The model without models in it, on an image of its own; its layers are shared."""
-    if not any(is_nested(operation) for operation in model.operations):
-        return model
-    image = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
-    return keras.Model(image, _called(model, image, {}))
+def _walked(model: Any, image: Any, clone: Callable[[Any], Any], call: Callable[..., Any]) -> Any:
+    return keras.models.clone_model(model, input_tensors=image, clone_function=clone, call_function=call)
 
 
-def _called(model: Any, tensor: Any, mode: dict[str, bool]) -> Any:
-    """The output of a model for a tensor, its layers called one by one, in the mode it was called in itself."""
-    made = tensor
+def _unrolled(
+    model: Any, tensor: Any, mode: dict[str, bool], clone: Callable[[Any], Any], call: Callable[..., Any]
+) -> Any:
+    """The output of a model for a tensor, the clones of its layers called one by one, in the mode of its own call."""
+    calls: list[tuple[Any, Any, Any, Any]] = []
 
-    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal made
-        if is_nested(operation):
-            [read] = _tensors((args, kwargs))
-            own = kwargs.get("training")
-            made = _called(_single_graph(operation), read, mode if own is None else {"training": own})
-        else:
-            takes = "training" in inspect.signature(operation.call).parameters
-            made = operation(*args, **(mode if takes else {}) | kwargs)
-        return made
-
-    keras.models.clone_model(
-        model, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call
-    )
-    return made  # by the last call: a model's output
-
-
-def _written_down(model: Any, image: Any, name: str, clone: Any, call: Any) -> tuple[Any, list[Step]]:
-    """A model from an image through the clones of its layers, its logits a tensor; and its graph."""
-    steps: list[Step] = []
-
-    def note(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        result = call(operation, *args, **kwargs)
-        steps.append(Step(operation, _tensors((args, kwargs)), _tensors(result)))
+    def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        result = operation(*args, **kwargs)
+        calls.append((operation, args, kwargs, result))
         return result
 
-    copy = keras.models.clone_model(model, input_tensors=image, clone_function=clone, call_function=note)
-    output = copy.outputs[0]
-    last = steps[-1].operation
-    if _has_fused_softmax(last):
+    played = _walked(model, None, lambda layer: layer, record)
+    here = {id(played.inputs[0]): tensor}
+    for operation, *made, result in calls:
+        args, kwargs = keras.tree.map_structure(lambda leaf: here.get(id(leaf), leaf), made)
+        if is_nested(operation):
+            own = kwargs.get("training")
+            inner = mode if own is None else {"training": own}
+            again = _unrolled(_single_graph(operation), _tensors((args, kwargs))[0], inner, clone, call)
+        else:
+            takes = "training" in inspect.signature(operation.call).parameters
+            again = call(clone(operation), *args, **(mode if takes else {}) | kwargs)
+        here.update(zip(map(id, _tensors(result)), _tensors(again), strict=True))
+    return here[id(played.outputs[0])]
+
+
+def _with_logits(model: Any, steps: list[Step], name: str) -> tuple[Any, list[Step]]:
+    """The model with a softmax that is fused into its last layer as a layer of its own; and its graph."""
+    output, last = model.outputs[0], steps[-1].operation
+    if (
+        isinstance(last, keras.layers.Dense | keras.layers.Conv2D)
+        and last.activation is keras.activations.softmax
+    ):
         last.activation = keras.activations.linear
         taken = any(step.name == "softmax" for step in steps)
         softmax = keras.layers.Softmax(name="fused_softmax" if taken else "softmax", dtype=last.dtype_policy)
@@ -359,23 +365,18 @@ def _written_down(model: Any, image: Any, name: str, clone: Any, call: Any) -> t
         steps.append(Step(softmax, (logits,), (output,)))
     # TensorFlow's predict allows no space in a model's name
     safe = re.sub(r"[^A-Za-z0-9.]+", "_", name).lstrip("_")
-    return keras.Model(image, output, name=safe or None), steps
+    return keras.Model(model.inputs[0], output, name=safe or None), steps
 
 
-def _cloned(operation: Any, ending: str) -> Any:
+def _cloned(operation: Any, name: str) -> Any:
     try:
-        return operation.__class__.from_config(operation.get_config() | {"name": f"{operation.name}{ending}"})
+        return operation.__class__.from_config(operation.get_config() | {"name": name})
     except Exception as error:
         if not getattr(operation, "weights", []):
             return operation  # a Lambda, for instance: without weights there is nothing to keep apart
         received = f"a {type(operation).__name__}; {brief(error)}"
         advice = "Its get_config must return the arguments of its constructor"
         loadable(False, f"layer {operation.name!r} cannot be copied", received, advice)
-
-
-def _has_fused_softmax(operation: Any) -> bool:
-    fusable = keras.layers.Dense | keras.layers.Conv2D
-    return isinstance(operation, fusable) and operation.activation is keras.activations.softmax
 
 
 def _tensors(structure: Any) -> tuple[Any, ...]:
