@@ -156,13 +156,13 @@ def load_network(
         Height and width in px. Default: the size the network was trained at; for a model that is
         given, its own. ``"any"``: images keep their sizes, where the network allows it.
     taps : iterable of str or mapping of str to str, optional
-        Tap or layer names, or own tap names → layer names. Default: see :func:`scalelib.taps.taps_of`.
+        Tap or layer names, or own tap names → layer names. Default: one a block, the logits, the softmax.
     preprocess : "raw", str or callable, optional
         Default: what the network was trained with; nothing for a model that is given. ``"raw"``:
         nothing, as in the paper's notebooks. ``"0-1"``: divided by 255. A name in
         ``keras.applications``: that network's.
     data_root : path-like, optional
-        Where weight files are looked for first; see :func:`scalelib.datasets.sources.data_root`.
+        Where weight files are looked for first. Default: ``SCALELIB_DATA``, else the user's cache folder.
     **options
         Passed on to the constructor: ``alpha``, ``include_top``, ``classes`` …
 

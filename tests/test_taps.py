@@ -35,13 +35,10 @@ XCEPTION = ["stage2_block1", "stage3_block1", *(f"stage4_block{k}" for k in rang
         ("InceptionV3", {}, [*(f"mixed{k}" for k in range(11)), *OUTPUTS]),
         ("ResNet50", {}, [*(f"add{k}" for k in range(1, 17)), *OUTPUTS]),
         ("MobileNet", {"alpha": 0.25}, [*(f"conv_pw_{k}" for k in range(1, 14)), *OUTPUTS]),
-        ("MobileNet", {"alpha": 0.5, "include_top": False}, [f"conv_pw_{k}" for k in range(1, 14)]),
         ("MobileNetV2", {"alpha": 0.35}, [*MOBILENET_V2, *OUTPUTS]),
-        ("MobileNetV2", {"alpha": 1.4, "include_top": False}, MOBILENET_V2),
         ("SqueezeNet", {}, ["pool1", *(f"fire{k}" for k in range(2, 10)), *OUTPUTS]),
         ("control", {}, [*(f"conv{k}" for k in range(1, 12)), *OUTPUTS]),
         ("VGG16", {"input_size": 32, "classes": 5}, [*VGG, "fc1", "fc2", *OUTPUTS]),
-        ("VGG19", {"include_top": False}, [name.replace("conv3", "conv4") for name in VGG]),
         (
             "DenseNet121",
             {"include_top": False},
