@@ -13,8 +13,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from scalelib.commands.fetch import PROFILES, is_readable, needs_of_profile
-from scalelib.datasets.sources import SOURCES, data_root, keras_home
+from scalelib.commands.fetch import PROFILES, needs_of_profile
+from scalelib.datasets.sources import SOURCES, data_root, is_whole, keras_home
 from scalelib.errors import ScalelibError
 from scalelib.results import digest_file
 
@@ -87,7 +87,7 @@ def _weights(root: Path) -> list[dict[str, str]]:
     published = {source.home(root) / source.target: source for source in SOURCES.values() if source.checksum}
     rows = []
     for path in sorted([*(root / "weights").glob("*"), *(keras_home() / "models").glob("*")]):
-        state = "readable" if is_readable(path) else "damaged"
+        state = "readable" if is_whole(path) else "damaged"
         if path in published:
             state = "as published" if published[path].is_present(root) else "damaged"
         size = f"{path.stat().st_size / 1e6:.1f} MB"

@@ -19,46 +19,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import yaml
 
-from scalelib.datasets.sources import SOURCES, Source, find_source, find_weights, keras_home
+from scalelib.datasets.sources import SOURCES, Source, find_source, keras_home
 from scalelib.errors import DataError, NetworkError, ScalelibError, WeightsError, did_you_mean, require
 
 PROFILES = Path(__file__).parents[2] / "profiles"  # in a checkout
 LARGE_MB = 100
 
 
-def is_readable(path: Path) -> bool:
-    """Whether an HDF5 file is whole: one that was cut short does not open. Of other files nothing is known."""
-    try:
-        return path.suffix != ".h5" or bool(h5py.File(path))
-    except OSError:
-        return False
-
-
 @dataclass(frozen=True)
 class Weights(Source):
-    """ImageNet weights of a network, which Keras itself brings; or a weight `file` that is handed over."""
+    """ImageNet weights of a network, which Keras itself brings."""
 
     network: str = ""
-    file: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
     def is_present(self, root: str | os.PathLike[str] | None = None) -> bool:
         """Whether they are where :func:`scalelib.networks.load_network` looks."""
         from scalelib.networks import find_imagenet_file
 
-        how = {"filename": self.file} if self.file else {"name": self.network, **self.options}
         try:
-            return is_readable((find_weights if self.file else find_imagenet_file)(**how, root=root))
-        except WeightsError:
+            return find_imagenet_file(self.network, root=root, **self.options).is_file()
+        except WeightsError:  # missing, damaged, or never published
             return False
 
     def bring(self, root: str | os.PathLike[str] | None = None) -> Path:
         """Build the network once, so that Keras downloads, checks and loads its file."""
-        if self.file:
-            return super().bring(root)
         from scalelib.graph import keras
 
         models = keras_home() / "models"
@@ -71,12 +58,11 @@ class Weights(Source):
 
 
 def weights_source(name: str, *, file: str = "", **options: Any) -> Source:
-    """Where a network's ImageNet weights come from; see :class:`Weights`."""
+    """Where a network's ImageNet weights come from: Keras, SqueezeNet's authors, or a `file` that is handed over."""
     from scalelib.networks import application_names
 
     if file:
-        title = f"weights of {name}, handed over by hand"
-        return Weights(file, title, "its owner's", f"weights/{file}", "its owner", network=name, file=file)
+        return Source(file, f"weights of {name}, handed over", "its owner's", f"weights/{file}", "its owner")
     if name.lower() == "squeezenet":
         return find_source("squeezenet")
     known = [*application_names(), "SqueezeNet"]
