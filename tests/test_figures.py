@@ -32,6 +32,16 @@ def figure(draw: Callable[[], Figure]) -> Callable[[], Figure]:
     return draw
 
 
+def table_of(notebook: str) -> Callable[[str], pd.DataFrame]:
+    return lambda table: archived(f"{notebook}/{table}")
+
+
+resizing = table_of("02_resizing_invariance")
+layers = table_of("04_layerwise_r2")
+early = table_of("06_early_features")
+peak = table_of("07_interpolation_peak")
+
+
 def pictures(n: int, side: int = 12) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
 
@@ -76,34 +86,10 @@ def datasets_rules() -> Figure:
 # 02 resizing
 
 
-def resizing(table: str) -> pd.DataFrame:
-    return archived(f"02_resizing_invariance/{table}")
-
-
 @figure
 def resizing_manipulations() -> Figure:
     shown = {name: dict(zip((0.5, 1.0), pictures(2), strict=True)) for name in s02_resizing.MANIPULATIONS}
     return s02_resizing.manipulation_grid(shown)
-
-
-@figure
-def resizing_predictions() -> Figure:
-    return s02_resizing.predictions(resizing("predictions_by_size"))
-
-
-@figure
-def resizing_variance() -> Figure:
-    return s02_resizing.variance_by_tap(resizing("variance_by_tap"))
-
-
-@figure
-def resizing_cosine() -> Figure:
-    return s02_resizing.cosine_by_tap(resizing("cosine_by_tap").query("manipulation == 'resize'"))
-
-
-@figure
-def resizing_sampling() -> Figure:
-    return s02_resizing.sampling(resizing("sampling"))
 
 
 # 03 noise
@@ -125,31 +111,12 @@ def noise(**chosen: str) -> pd.DataFrame:
 
 
 @figure
-def noise_by_tap() -> Figure:
-    return s03_noise.r2_by_tap(noise(kind="blob", region="whole map"))
-
-
-@figure
-def noise_padding() -> Figure:
-    return s03_noise.padding_effect(archived("03_noise_inputs/padding_r2").query("condition == 'true'"))
-
-
-@figure
-def noise_leak_by_region() -> Figure:
-    return s03_noise.canvas_leak(noise(kind="blob", estimator="ridge", measure="canvas_size"), split="region")
-
-
-@figure
 def noise_leak_by_kind() -> Figure:
     rows = noise(region="whole map", estimator="ridge", measure="canvas_size")
     return s03_noise.canvas_leak(rows, split="kind")
 
 
 # 04 layer-wise R²
-
-
-def layers(table: str) -> pd.DataFrame:
-    return archived(f"04_layerwise_r2/{table}")
 
 
 @figure
@@ -159,46 +126,12 @@ def layers_examples() -> Figure:
 
 
 @figure
-def layers_scale() -> Figure:
-    return s04_layerwise.scale_distribution(layers("scale_histogram"))
-
-
-@figure
-def layers_curves() -> Figure:
-    return plotting.r2_by_tap(layers("curves"))
-
-
-@figure
-def layers_by_class() -> Figure:
-    return s04_layerwise.r2_by_class(layers("curves_by_class").query("curve == 'ImageNet weights'"))
-
-
-@figure
-def layers_estimators() -> Figure:
-    return plotting.r2_by_tap(layers("estimators"), floor=-1.5)
-
-
-@figure
-def layers_equal_width() -> Figure:
-    return plotting.r2_by_tap(s04_layerwise.width_beside(layers("layerwise_r2"), layers("equal_width")))
-
-
-@figure
 def layers_paper() -> Figure:
     published = s04_layerwise.published_curves(ROOT / "paper")
     return s04_layerwise.paper_figure(layers("figure_units"), *published)
 
 
-@figure
-def layers_choice() -> Figure:
-    return s04_layerwise.choice_table(layers("sensitivity"))
-
-
 # 06 early features
-
-
-def early(table: str) -> pd.DataFrame:
-    return archived(f"06_early_features/{table}")
 
 
 @figure
@@ -209,11 +142,6 @@ def early_kernels() -> Figure:
         shape = [int(rows[axis].max()) + 1 for axis in ("channel", "y", "x")]
         kernels[network] = rows[["red", "green", "blue"]].to_numpy().reshape(*shape, 3)
     return s06_early.kernel_sheet(kernels)
-
-
-@figure
-def early_frequency() -> Figure:
-    return s06_early.frequency_by_tap(early("preferred_by_tap"))
 
 
 @figure
@@ -236,31 +164,7 @@ def early_channels() -> Figure:
     return s06_early.frequency_against_value(rows)
 
 
-@figure
-def early_relation() -> Figure:
-    return s06_early.relation(early("relations"))
-
-
 # 07 interpolation peak
-
-
-def peak(table: str) -> pd.DataFrame:
-    return archived(f"07_interpolation_peak/{table}")
-
-
-@figure
-def peak_known_case() -> Figure:
-    return s07_peak.known_case(peak("known_case"), peak("known_case_theory"))
-
-
-@figure
-def peak_sweep() -> Figure:
-    return s07_peak.sweep(peak("sweep_bands"))
-
-
-@figure
-def peak_moved() -> Figure:
-    return s07_peak.moved_peak(peak("moved_peak"), width=64)
 
 
 @figure
@@ -270,31 +174,13 @@ def peak_protocol() -> Figure:
 
 
 @figure
-def peak_prediction() -> Figure:
-    printed = pd.read_csv(ROOT / "paper" / "table_a1.csv").query("condition == 'random'")
+def peak_prediction(condition: str = "random") -> Figure:
+    printed = pd.read_csv(ROOT / "paper" / "table_a1.csv").query("condition == @condition")
     about = peak("prediction_peaks").groupby("tap", sort=False).mean(numeric_only=True).reset_index()
     return s07_peak.prediction(peak("prediction"), about, printed)
 
 
-@figure
-def peak_prediction_without_printed_values() -> Figure:
-    about = peak("prediction_peaks").groupby("tap", sort=False).mean(numeric_only=True).reset_index()
-    return s07_peak.prediction(peak("prediction"), about, pd.DataFrame({"tap": [], "r2_test": []}))
-
-
-@figure
-def peak_depth() -> Figure:
-    return s07_peak.depth_against_rank(peak("peaks").query("covered and trough_r2 < 0"))
-
-
-@figure
-def peak_forms() -> Figure:
-    return s07_peak.forms_of_output(peak("output_forms"))
-
-
-@figure
-def peak_contrasts() -> Figure:
-    return s07_peak.contrasts(peak("contrasts"), object_class=s07_peak.ALL_CLASSES)
+FIGURES["peak_prediction_without_printed_values"] = lambda: peak_prediction("none")
 
 
 @figure
@@ -303,6 +189,43 @@ def peak_printed_table() -> Figure:
     wide = table.pivot(index="split", columns="magnification", values="patches")
     wrong = peak("table1_sums").query("difference != 0")
     return s07_peak.printed_table(wide, peak("table1_corrections"), wrong)
+
+
+# one table, one figure
+
+FIGURES |= {
+    "resizing_predictions": lambda: s02_resizing.predictions(resizing("predictions_by_size")),
+    "resizing_variance": lambda: s02_resizing.variance_by_tap(resizing("variance_by_tap")),
+    "resizing_cosine": lambda: s02_resizing.cosine_by_tap(
+        resizing("cosine_by_tap").query("manipulation == 'resize'")
+    ),
+    "resizing_sampling": lambda: s02_resizing.sampling(resizing("sampling")),
+    "noise_by_tap": lambda: s03_noise.r2_by_tap(noise(kind="blob", region="whole map")),
+    "noise_padding": lambda: s03_noise.padding_effect(
+        archived("03_noise_inputs/padding_r2").query("condition == 'true'")
+    ),
+    "noise_leak_by_region": lambda: s03_noise.canvas_leak(
+        noise(kind="blob", estimator="ridge", measure="canvas_size"), split="region"
+    ),
+    "layers_scale": lambda: s04_layerwise.scale_distribution(layers("scale_histogram")),
+    "layers_curves": lambda: plotting.r2_by_tap(layers("curves")),
+    "layers_by_class": lambda: s04_layerwise.r2_by_class(
+        layers("curves_by_class").query("curve == 'ImageNet weights'")
+    ),
+    "layers_estimators": lambda: plotting.r2_by_tap(layers("estimators"), floor=-1.5),
+    "layers_equal_width": lambda: plotting.r2_by_tap(
+        s04_layerwise.width_beside(layers("layerwise_r2"), layers("equal_width"))
+    ),
+    "layers_choice": lambda: s04_layerwise.choice_table(layers("sensitivity")),
+    "early_frequency": lambda: s06_early.frequency_by_tap(early("preferred_by_tap")),
+    "early_relation": lambda: s06_early.relation(early("relations")),
+    "peak_known_case": lambda: s07_peak.known_case(peak("known_case"), peak("known_case_theory")),
+    "peak_sweep": lambda: s07_peak.sweep(peak("sweep_bands")),
+    "peak_moved": lambda: s07_peak.moved_peak(peak("moved_peak"), width=64),
+    "peak_depth": lambda: s07_peak.depth_against_rank(peak("peaks").query("covered and trough_r2 < 0")),
+    "peak_forms": lambda: s07_peak.forms_of_output(peak("output_forms")),
+    "peak_contrasts": lambda: s07_peak.contrasts(peak("contrasts"), object_class=s07_peak.ALL_CLASSES),
+}
 
 
 # the tests
@@ -319,8 +242,11 @@ def drawn(request: pytest.FixtureRequest) -> Iterator[Figure]:
 
 
 def named(fig: Figure, axis: str) -> bool:
+    """A label says what is on an axis, or its ticks are names."""
     over_all = fig.get_supxlabel() if axis == "x" else fig.get_supylabel()
-    return bool(over_all or any(getattr(ax, f"get_{axis}label")() for ax in fig.axes))
+    ticks = [text.get_text() for ax in fig.axes for text in getattr(ax, f"get_{axis}ticklabels")()]
+    labels = [getattr(ax, f"get_{axis}label")() for ax in fig.axes]
+    return bool(over_all) or any(labels) or any(tick[:1].isalpha() for tick in ticks)
 
 
 def test_figure_shows_something_in_each_panel_and_names_it(drawn: Figure) -> None:

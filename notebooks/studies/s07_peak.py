@@ -489,7 +489,8 @@ def _finished(grid: sns.FacetGrid, lowest: float) -> Figure:
         ax.set_ylabel(ax.get_ylabel() if ax.get_ylabel().endswith("(median)") else "held-out R²")
         ax.label_outer()
     grid.figure.set_layout_engine("constrained")
-    merged_legend(grid.figure)
+    if grid.axes.flat[0].get_legend_handles_labels()[1]:
+        merged_legend(grid.figure)
     return grid.figure
 
 
