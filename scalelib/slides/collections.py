@@ -86,16 +86,10 @@ def load_monuseg(
 
 def _annotated(folder: Path, images: str, annotations: str) -> dict[Path, Path]:
     """Each image and the file of its outlines."""
-    require(
-        (folder / images).is_dir(),
-        "load_monuseg",
-        f"no folder {folder.as_posix()}",
-        f"nothing at {(folder / images).as_posix()}",
-        "Set SCALELIB_DATA or give root=.",
-    )
-    found = {
-        image: folder / annotations / f"{image.stem}.xml" for image in sorted((folder / images).glob("*.tif"))
-    }
+    place, advice = folder / images, "Set SCALELIB_DATA or give root=."
+    rule = f"no folder {folder.as_posix()}"
+    require(place.is_dir(), "load_monuseg", rule, f"nothing at {place.as_posix()}", advice)
+    found = {image: folder / annotations / f"{image.stem}.xml" for image in sorted(place.glob("*.tif"))}
     missing = [outlines.name for outlines in found.values() if not outlines.is_file()]
     rule = f"every image in {folder.name} has an annotation"
     require(found and not missing, "load_monuseg", rule, f"{len(found)} images; missing: {missing}")
@@ -147,13 +141,9 @@ def load_bca(
     images = sorted(place.rglob("*_original.tif"))
     masks = {image: image.with_name(image.name.replace("_original.tif", "_mask.png")) for image in images}
     paired = [image for image in images if masks[image].is_file()]
-    require(
-        paired,
-        "load_bca",
-        f"no *_original.tif in {place.as_posix()}",
-        f"{len(images)} images without a mask",
-        "The set is 'nuclei.tgz' of Janowczyk; 'scalelib fetch bca-nuclei' brings it.",
-    )
+    rule, received = f"no *_original.tif in {place.as_posix()}", f"{len(images)} images without a mask"
+    advice = "The set is 'nuclei.tgz' of Janowczyk; 'scalelib fetch bca-nuclei' brings it."
+    require(paired, "load_bca", rule, received, advice)
     patients = [image.name.split("_")[0] for image in paired]
     different = len(set(patients))
     testing = draw_groups(patients, math.ceil(test * different), random_state=random_state)
@@ -197,13 +187,10 @@ def load_tissue(folder: str | os.PathLike[str], *, size: int = 96, random_state:
             rows += [{**row, "image": f"{name}:{row['magnification']:g}X:{row['x']},{row['y']}", "slide": name}
                      for row in found]  # fmt: skip
     named = "".join(f"\n  {name}: {problem}" for name, problem in list(problems.items())[:20])
-    require(
-        len(powers) >= MIN_SLIDES,
-        "load_tissue",
-        f"at least {MIN_SLIDES} slides that state their magnification and show tissue",
-        f"{len(powers)} of {len(paths)} files in {folder.as_posix()}{named and '; left out:'}{named}",
-        "Intervals are calibrated on slides held out whole; fewer slides say nothing about a new one.",
-    )
+    rule = f"at least {MIN_SLIDES} slides that state their magnification and show tissue"
+    received = f"{len(powers)} of {len(paths)} files in {folder.as_posix()}{named and '; left out:'}{named}"
+    advice = "Intervals are calibrated on slides held out whole; fewer slides say nothing about a new one."
+    require(len(powers) >= MIN_SLIDES, "load_tissue", rule, received, advice)
     shuffled = rng.permutation(sorted(powers)).tolist()
     in_order = sorted(shuffled, key=lambda name: powers[name])
     held_out = in_order[1::EVERY]
@@ -212,13 +199,10 @@ def load_tissue(folder: str | os.PathLike[str], *, size: int = 96, random_state:
     table["object_class"] = "tissue"
     parts = table.groupby("magnification")["split"].nunique()
     table = table[table["magnification"].map(parts) == 2].reset_index(drop=True)
-    require(
-        table["magnification"].nunique() > 1,
-        "load_tissue",
-        "patches at two magnifications at least, in slides of either part",
-        f"{len(powers)} slides at {sorted(set(powers.values()))}; patches of {size} px",
-        "Give larger slides or smaller patches.",
-    )
+    rule = "patches at two magnifications at least, in slides of either part"
+    received = f"{len(powers)} slides at {sorted(set(powers.values()))}; patches of {size} px"
+    advice = "Give larger slides or smaller patches."
+    require(table["magnification"].nunique() > 1, "load_tissue", rule, received, advice)
     excluded = {"patches at a magnification of one part only": len(rows) - len(table)}
     excluded |= {f"{name}: {problem}": 1 for name, problem in problems.items()}
     images = PatchImages({name: partial(open_slide, folder / name) for name in powers}, table, size)

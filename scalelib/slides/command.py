@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = "slides that OpenSlide reads, or figures: TIFF, PNG, JPEG"
     add("images", nargs="*", metavar="IMAGE", help=kinds)
     add("--estimator", metavar="FILE", help="an estimator that --fit wrote")
-    add("--level", type=_level, default=0.9, help="of the intervals, between 0 and 1 (default: 0.9)")
+    add("--level", type=_number(0, 1), default=0.9, help="of the intervals, between 0 and 1 (default: 0.9)")
     shrunk = "shrink the images by these factors first, from 1 (default: as they are)"
-    add("--downsample", type=_factor, nargs="+", metavar="F", default=[1.0], help=shrunk)
+    add("--downsample", type=_number(1, math.inf), nargs="+", metavar="F", default=[1.0], help=shrunk)
     made_of = "patches of 96 px, or of --input-size, and features of MobileNet 0.25, or of --network"
     add = parser.add_argument_group("make an estimator", f"from {made_of}").add_argument
     source = "a folder of slides that state their magnification; or monuseg or bca, from the data root"
@@ -56,22 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace the file if it exists")
 
 
-def _level(text: str) -> float:
-    return _number(text, 0, 1, "a number between 0 and 1")
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        if not low <= float(text) < high:
+            wanted = f"a number of at least {low:g} and below {high:g} is wanted"
+            raise argparse.ArgumentTypeError(f"{wanted}, not {text!r}")
+        return float(text)
 
-
-def _factor(text: str) -> float:
-    return _number(text, math.nextafter(1, 0), math.inf, "a number of at least 1")
-
-
-def _number(text: str, above: float, below: float, wanted: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not above < value < below:
-        raise argparse.ArgumentTypeError(f"{wanted} is wanted, not {text!r}")
-    return value
+    return number
 
 
 def run(options: argparse.Namespace) -> int:
@@ -138,16 +131,15 @@ def _described(options: argparse.Namespace) -> dict[str, Any]:
     from scalelib.slides.magnification import DEFAULT_NETWORK
 
     chosen = network_arguments(options)
-    default: dict[str, Any] = (
-        {"weights": "imagenet", "options": {}} if "network" in chosen else DEFAULT_NETWORK
-    )
+    default: dict[str, Any] = {"weights": "imagenet", "options": {}}
+    default = default if options.network else DEFAULT_NETWORK
     given: dict[str, Any] = {key: chosen[key] for key in ("alpha", "weights_seed") if key in chosen}
     if chosen.get("no_top"):
         given["include_top"] = False
     if "preprocess" in chosen:
         given["preprocess"] = PREPROCESSING[chosen["preprocess"]]
     return {
-        "name": as_path(chosen.get("network") or default["name"]),
+        "name": as_path(options.network or default["name"]),
         "tap": options.tap or default.get("tap"),
         "weights": as_path(chosen.get("weights", default["weights"])),
         "options": {**default["options"], **given},
@@ -161,14 +153,10 @@ def _patches(options: argparse.Namespace, size: int) -> Any:
         from scalelib.datasets import load_dataset
 
         return load_dataset(name, root=options.data_root, max_per_slide=PATCHES_PER_SLIDE, **how)
-    require(
-        Path(options.fit).is_dir(),
-        "magnification",
-        "nothing to fit on",
-        f"--fit {options.fit}, no folder and no known collection",
-        f"{did_you_mean(name, COLLECTIONS)} Give a folder of slides that state their magnification, or one of "
-        f"{', '.join(COLLECTIONS)}.".strip(),
-    )
+    received = f"--fit {options.fit}, no folder and no known collection"
+    advice = f"Give a folder of slides that state their magnification, or one of {', '.join(COLLECTIONS)}."
+    advice = f"{did_you_mean(name, COLLECTIONS)} {advice}".strip()
+    _refuse(Path(options.fit).is_dir(), "nothing to fit on", received, advice)
     from scalelib.slides.collections import load_tissue
 
     return load_tissue(options.fit, **how)
@@ -229,7 +217,7 @@ def _estimate(options: argparse.Namespace) -> int:
 
 def _network_of(estimator: Any, options: argparse.Namespace) -> Any:
     """The estimator's network, whose file may have moved."""
-    from scalelib.slides.magnification import check_weights, load_described
+    from scalelib.slides.magnification import load_described
 
     network = dict(estimator.network)
     whole = {"name", "tap", "weights", "weights_digest"} <= set(network)
@@ -237,23 +225,23 @@ def _network_of(estimator: Any, options: argparse.Namespace) -> Any:
     chosen = network_arguments(options)
     chosen |= {"tap": options.tap} if options.tap else {}
     moved = {"network"} if Path(network["name"]).suffix in (".keras", ".h5") else set()
-    _refuse(
-        not set(chosen) - moved,
-        "an estimator keeps the network that it was fitted with",
-        ", ".join(f"--{name.replace('_', '-')}" for name in chosen),
-        "These go with --fit; only for your own model, where its file has moved, --network FILE names it.",
+    given = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+    advice = (
+        "These go with --fit; only for your own model, where its file has moved, --network FILE names it."
     )
+    kept = not set(chosen) - moved
+    _refuse(kept, "an estimator keeps the network that it was fitted with", given, advice)
     network["name"] = as_path(options.network or network["name"])
-    net = load_described(network, data_root=options.data_root)
-    check_weights(net, estimator)
-    return net
+    return load_described(network, data_root=options.data_root)
 
 
 def _look_at(image: str, estimator: Any, net: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of the table for one image, printed as they come; a bad image stops nothing."""
-    from scalelib.slides.magnification import estimate_magnification
+    from scalelib.activations import extract
+    from scalelib.slides.magnification import image_patches
     from scalelib.slides.slide import stated_scale
 
+    tap = estimator.network["tap"]
     row = {"image": image, "patches": 0, "level": options.level}
     try:
         stated = stated_scale(image)
@@ -268,7 +256,8 @@ def _look_at(image: str, estimator: Any, net: Any, options: argparse.Namespace) 
         here = f", so {expected:.3g}X here" if expected and factor != 1 else ""
         beside = f"the file states {stated}{here}"
         try:
-            found = estimate_magnification(image, estimator, net, downsample=factor, level=options.level)
+            patches = image_patches(image, size=estimator.patch_size, downsample=factor)
+            found = estimator.estimate(extract(net, patches, taps=[tap])[tap], level=options.level)
             missed = expected and not found.refused and not found.low <= expected <= found.high
             print(f"{name}: {found}; {beside}{': outside the interval' if missed else ''}", flush=True)
             seen = vars(found)

@@ -38,11 +38,8 @@ MARGIN = 1.3
 # An estimate beyond the training range by more than this factor is refused.
 OUTSIDE = math.sqrt(2)
 DEFAULT_NETWORK: dict[str, Any] = {
-    "name": "MobileNet",
-    "tap": "conv_pw_5",
-    "weights": "imagenet",
-    "options": {"alpha": 0.25, "include_top": False},
-}
+    "name": "MobileNet", "tap": "conv_pw_5", "weights": "imagenet", "options": {"alpha": 0.25, "include_top": False}
+}  # fmt: skip
 
 
 def conformal_quantile(residuals: np.ndarray, level: float) -> float:
@@ -171,13 +168,9 @@ def fit_magnification(
     values = check_activations({"features": features}, len(table), operation="fit_magnification")["features"]
     values = values.astype(np.float64)
     train, held_out = (np.flatnonzero(table["split"] == s) for s in ("train", "validation"))
-    require(
-        min(len(train), len(held_out)) > 0,
-        "fit_magnification",
-        "patches to train and to calibrate are needed",
-        f"{len(train)} and {len(held_out)} of the splits train and validation",
-        error=ResultsError,
-    )
+    received = f"{len(train)} and {len(held_out)} of the splits train and validation"
+    rule = "patches to train and to calibrate are needed"
+    require(len(train) and len(held_out), "fit_magnification", rule, received, error=ResultsError)
     octaves = np.log2(table["magnification"].to_numpy(np.float64))
     fit = fit_linear(values[train], octaves[train, None], "ridge")
     axes = _whitened_axes(values[train])
@@ -218,26 +211,14 @@ def _distance(places: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def load_described(network: Mapping[str, Any], *, data_root: str | os.PathLike[str] | None = None) -> Network:
-    """Load the network of an estimator: ``name, weights, input_size, options``."""
-    return load_network(
-        network["name"],
-        weights=network["weights"],
-        input_size=network["input_size"],
-        data_root=data_root,
-        **network["options"],
-    )
-
-
-def check_weights(network: Network, estimator: MagnificationEstimator) -> None:
-    """Refuse a network whose weights are not those that the estimator was fitted with."""
-    fitted = estimator.network["weights_digest"]
-    require(
-        network.weights_digest == fitted,
-        "estimate_magnification",
-        "the weights are not those that the estimator was fitted with",
-        f"digest {network.weights_digest[:12]}…, fitted with {fitted[:12]}…",
-        error=ResultsError,
-    )
+    """Load the network of an estimator, ``name, weights, input_size, options``; refused where the weights have changed."""
+    how = {"weights": network["weights"], "input_size": network["input_size"], **network["options"]}
+    net = load_network(network["name"], data_root=data_root, **how)
+    fitted = network.get("weights_digest", net.weights_digest)
+    rule = "the weights are not those that the estimator was fitted with"
+    received = f"digest {net.weights_digest[:12]}…, fitted with {fitted[:12]}…"
+    require(net.weights_digest == fitted, "magnification", rule, received, error=ResultsError)
+    return net
 
 
 def image_patches(
@@ -258,34 +239,16 @@ def image_patches(
     # The scale is what is asked for: a nominal one makes "magnification" mean pixels of the image.
     with open_slide(image, power=40.0, mpp=0.25) as slide:
         width, height = slide.size
-        require(
-            min(width, height) >= size * downsample,
-            "image_patches",
-            f"a patch of {size * downsample:g} px a side is no larger than the image, here {width}×{height} px",
-            f"size={size}, downsample={downsample:g}",
-            "Give a larger image or a smaller downsample.",
-        )
+        extent, received = size * downsample, f"size={size}, downsample={downsample:g}"
+        rule = f"a patch of {extent:g} px a side is no larger than the image, here {width}×{height} px"
+        advice = "Give a larger image or a smaller downsample."
+        require(min(width, height) >= extent, "image_patches", rule, received, advice)
         nominal = slide.power / downsample
         found = tissue_positions(
             slide, tissue_mask(slide.overview()), size, nominal, min_tissue=min_tissue, at_most=max_patches,
             random_state=random_state,
         )  # fmt: skip
         return np.stack([slide.read(x, y, size, magnification=nominal) for x, y, _ in found])
-
-
-def estimate_magnification(
-    image: str | os.PathLike[str] | np.ndarray,
-    estimator: MagnificationEstimator,
-    network: Network,
-    *,
-    downsample: float = 1.0,
-    level: float = 0.9,
-) -> Estimate:
-    """The magnification of an image, shrunk first if wished, as its pixels show it to the estimator's network."""
-    check_weights(network, estimator)
-    patches = image_patches(image, size=estimator.patch_size, downsample=downsample)
-    tap = estimator.network["tap"]
-    return estimator.estimate(extract(network, patches, taps=[tap])[tap], level=level)
 
 
 def fit_estimator(

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +43,10 @@ OPEN_SLIDES = 4
 def draw_groups(groups: Sequence[str], n: int, *, random_state: int = 0) -> set[str]:
     """Draw `n` different groups (patients or slides) for a validation or test part; at least one remains."""
     different = sorted(set(groups))
-    require(
-        1 <= n < len(different),
-        "draw_groups",
-        "a part is drawn from more groups than it has",
-        f"n={n} of {len(different)} different groups",
-        "Split by patient or slide needs at least two of them; patches of one slide are never divided.",
-    )
+    received = f"n={n} of {len(different)} different groups"
+    advice = "Split by patient or slide needs at least two of them; patches of one slide are never divided."
+    enough = 1 <= n < len(different)
+    require(enough, "draw_groups", "a part is drawn from more groups than it has", received, advice)
     return set(np.random.default_rng(random_state).permutation(different)[:n].tolist())
 
 
@@ -85,15 +82,12 @@ def patch_positions(
     ``"grid"``: side by side from the upper left corner, the rest of the slide unused; ``"cover"``: as few as cover the
     slide, evenly spaced, overlapping where they must.
     """
-    extent = size * slide.downsample(magnification)
+    extent, (width, height) = size * slide.downsample(magnification), slide.size
     largest = math.floor(min(slide.size) / slide.downsample(magnification))
-    require(
-        extent <= min(slide.size) * (1 + 1e-6),
-        f"slide {slide.name}",
-        "a patch is no larger than the slide",
-        f"{size} px at {magnification:g}X, which is {extent:.0f} level-0 px of {slide.size[0]}×{slide.size[1]}",
-        f"At {magnification:g}X patches of up to {largest} px fit.",
-    )
+    received = f"{size} px at {magnification:g}X, which is {extent:.0f} level-0 px of {width}×{height}"
+    advice = f"At {magnification:g}X patches of up to {largest} px fit."
+    fits = extent <= min(slide.size) * (1 + 1e-6)
+    require(fits, f"slide {slide.name}", "a patch is no larger than the slide", received, advice)
     corners = []
     for side in slide.size:
         room = max(side - extent, 0.0)
@@ -373,17 +367,23 @@ def slide_patches(
             areas, mpp = _nuclei(one, slide, files, counts, size, border=border, min_area=min_area)
             tissue = tissue_mask(slide.overview())
             for magnification in magnifications:
-                places = patch_positions(slide, size, magnification, layout=layout)
-                found = list(_labelled(slide, tissue, areas, places, size, magnification, min_tissue, counts))
+                factor = slide.downsample(magnification)
+                found = []
+                for place in patch_positions(slide, size, magnification, layout=layout):
+                    share = tissue_share(tissue, slide, place, size * factor)
+                    measured = areas(*place, magnification) if share >= min_tissue else None
+                    if measured is None or not len(measured):
+                        counts["background" if measured is None else "no_nuclei"] += 1
+                    else:
+                        found.append((*place, len(measured), float(measured.mean()), share))
                 if max_per_slide is not None and len(found) > max_per_slide:
                     counts["beyond_max_per_slide"] += len(found) - max_per_slide
                     found = [found[i] for i in np.sort(rng.permutation(len(found))[:max_per_slide])]
-                spacing = (mpp or slide.mpp) * slide.downsample(magnification)
-                for patch in found:
-                    area = patch["mean_area_px"]
+                spacing = (mpp or slide.mpp) * factor
+                for x, y, number, area, share in found:
                     rows.append(
                         {
-                            "image": f"{one.slide}:{magnification:g}X:{patch['x']},{patch['y']}",
+                            "image": f"{one.slide}:{magnification:g}X:{x},{y}",
                             "object_class": "nucleus",
                             "area_ratio": area / size**2,
                             "sqrt_area_ratio": math.sqrt(area) / size,
@@ -393,22 +393,21 @@ def slide_patches(
                             "magnification": float(magnification),
                             "mpp": spacing,
                             "mpp_stated": mpp is not None or slide.mpp_stated,
-                            **patch,
+                            "x": x,
+                            "y": y,
+                            "n_nuclei": number,
+                            "mean_area_px": area,
+                            "tissue": share,
                             "mean_area_um2": area * spacing**2,
                         }
                     )
         counts["slides_without_nuclei"] += len(rows) == before
-    require(
-        rows,
-        "slide_patches",
-        f"no patch of {name} has tissue and nuclei",
-        f"{len(sources)} slides; left out: {dict(counts)}",
-        "Look at the annotations and min_tissue.",
-    )
-    table = pd.DataFrame(rows).astype({"n_nuclei": int, "x": int, "y": int})
-    images = PatchImages(
-        {s.slide: s.open for s in sources}, table, size, nuclei={s.slide: s.nuclei for s in sources}
-    )
+    received = f"{len(sources)} slides; left out: {dict(counts)}"
+    advice = "Look at the annotations and min_tissue."
+    require(rows, "slide_patches", f"no patch of {name} has tissue and nuclei", received, advice)
+    table = pd.DataFrame(rows)
+    openers, nuclei = {s.slide: s.open for s in sources}, {s.slide: s.nuclei for s in sources}
+    images = PatchImages(openers, table, size, nuclei=nuclei)
     return patch_dataset(name, images, table, counts, source)
 
 
@@ -443,24 +442,3 @@ def _nuclei(
     sizes = " for ".join(f"{width}×{height}" for width, height in (mask.size, slide.size))
     require(mask.size == slide.size, f"slide {one.slide}", "a mask has its slide's width and height", sizes)
     return lambda x, y, m: areas_in_mask(mask.read(x, y, size, magnification=m)[..., 0], **rules), one.mpp
-
-
-def _labelled(
-    slide: Slide,
-    tissue: np.ndarray,
-    areas: Areas,
-    places: list[tuple[int, int]],
-    size: int,
-    magnification: float,
-    min_tissue: float,
-    counts: Counter[str],
-) -> Iterator[dict[str, float]]:
-    for x, y in places:
-        share = tissue_share(tissue, slide, (x, y), size * slide.downsample(magnification))
-        if share < min_tissue:
-            counts["background"] += 1
-        elif len(found := areas(x, y, magnification)) == 0:
-            counts["no_nuclei"] += 1
-        else:
-            mean = float(found.mean())
-            yield {"x": x, "y": y, "n_nuclei": len(found), "mean_area_px": mean, "tissue": share}

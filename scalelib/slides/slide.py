@@ -100,12 +100,9 @@ class SlideFile:
 
 def from_array(image: np.ndarray) -> SlideFile:
     """RGB pixels as a slide with one level that states nothing."""
-    require(
-        image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size > 0,
-        "open_slide",
-        "an array is RGB, uint8, of shape (height, width, 3)",
-        f"shape {image.shape}, {image.dtype}",
-    )
+    rule = "an array is RGB, uint8, of shape (height, width, 3)"
+    sound = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size > 0
+    require(sound, "open_slide", rule, f"shape {image.shape}, {image.dtype}")
 
     def read(level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         return image[y : y + height, x : x + width]
@@ -188,13 +185,10 @@ class Slide:
 
     def downsample(self, magnification: float) -> float:
         """Level-0 pixels per pixel at a magnification; nothing is upsampled."""
-        require(
-            0 < magnification <= self.power,
-            f"slide {self.name}",
-            f"a magnification lies in (0, {self.power:g}]",
-            f"{magnification:g}X; the slide was scanned at {self.power:g}X",
-            "Upsampling invents no detail: leave this magnification out.",
-        )
+        rule = f"a magnification lies in (0, {self.power:g}]"
+        received = f"{magnification:g}X; the slide was scanned at {self.power:g}X"
+        advice = "Upsampling invents no detail: leave this magnification out."
+        require(0 < magnification <= self.power, f"slide {self.name}", rule, received, advice)
         return self.power / magnification
 
     def read(self, x: int, y: int, size: int | tuple[int, int], *, magnification: float) -> np.ndarray:
@@ -205,15 +199,12 @@ class Slide:
         width, height = (size, size) if isinstance(size, int) else size
         factor = self.downsample(magnification)
         right, bottom = x + width * factor, y + height * factor
-        slack = 1e-6 * max(self.size)
-        require(
-            x >= 0 and y >= 0 and right <= self.size[0] + slack and bottom <= self.size[1] + slack,
-            f"slide {self.name}",
-            "a region lies within the slide",
-            f"{width}×{height} px at {magnification:g}X from ({x}, {y}), that is up to ({right:.0f}, {bottom:.0f}) of "
-            f"{self.size[0]}×{self.size[1]} level-0 px",
-            "Ask for a smaller region or a higher magnification.",
-        )
+        slack, (across, down) = 1e-6 * max(self.size), self.size
+        asked = f"{width}×{height} px at {magnification:g}X from ({x}, {y})"
+        received = f"{asked}, that is up to ({right:.0f}, {bottom:.0f}) of {across}×{down} level-0 px"
+        advice = "Ask for a smaller region or a higher magnification."
+        inside = x >= 0 and y >= 0 and right <= across + slack and bottom <= down + slack
+        require(inside, f"slide {self.name}", "a region lies within the slide", received, advice)
         scales = [self.size[0] / level[0] for level in self.level_sizes]
         level = max(i for i, scale in enumerate(scales) if scale <= factor * (1 + 1e-3) or i == 0)
         scale_x, scale_y = scales[level], self.size[1] / self.level_sizes[level][1]
@@ -221,10 +212,10 @@ class Slide:
         first = (math.floor(box[0] + 1e-6), math.floor(box[1] + 1e-6))
         last = [min(math.ceil(b - 1e-6), n) for b, n in zip(box[2:], self.level_sizes[level], strict=True)]
         region = self._read(level, *first, last[0] - first[0], last[1] - first[1])
-        inside = [max(b - f, 0.0) for b, f in zip(box, (*first, *first), strict=True)]
-        inside[2:] = [min(b, float(n)) for b, n in zip(inside[2:], region.shape[1::-1], strict=True)]
-        inside = [round(b) if abs(b - round(b)) < 1e-6 else b for b in inside]
-        return area_mean(region, (width, height), box=(inside[0], inside[1], inside[2], inside[3]))
+        part = [max(b - f, 0.0) for b, f in zip(box, (*first, *first), strict=True)]
+        part[2:] = [min(b, float(n)) for b, n in zip(part[2:], region.shape[1::-1], strict=True)]
+        part = [round(b) if abs(b - round(b)) < 1e-6 else b for b in part]
+        return area_mean(region, (width, height), box=(part[0], part[1], part[2], part[3]))
 
     def overview(self, *, magnification: float = 5.0, longest: int = 1024) -> np.ndarray:
         """The whole slide, at most at `magnification` and with at most about `longest` pixels a side.
@@ -289,13 +280,10 @@ def _settle(name: str, power: float | None, mpp: float | None) -> tuple[float, f
         )
     if mpp is None or not _plausible(mpp):
         return float(found), MICRONS_TIMES_POWER / found, False
-    require(
-        abs(math.log(found * mpp / MICRONS_TIMES_POWER)) <= math.log(1.25),
-        f"slide {name}",
-        "objective power and microns per pixel contradict each other",
-        f"{found:g}X and {mpp:g} µm per pixel, which is {MICRONS_TIMES_POWER / mpp:.3g}X",
-        "Give the right ones as power= and mpp=.",
-    )
+    rule = "objective power and microns per pixel contradict each other"
+    received = f"{found:g}X and {mpp:g} µm per pixel, which is {MICRONS_TIMES_POWER / mpp:.3g}X"
+    agree = abs(math.log(found * mpp / MICRONS_TIMES_POWER)) <= math.log(1.25)
+    require(agree, f"slide {name}", rule, received, "Give the right ones as power= and mpp=.")
     return float(found), float(mpp), True
 
 
