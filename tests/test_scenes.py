@@ -202,6 +202,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
     a, b, c = (render_scenes(6, random_state=seed) for seed in (4, 4, 5))
     assert a.images.tobytes() == b.images.tobytes()
     assert a.digest == b.digest != c.digest
+    assert a.source.endswith("(MIT licence)")
     assert not (a.images == c.images).all(axis=(1, 2, 3)).any()
 
 
