@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scalelib import control
 from scalelib.datasets import Dataset
-from scalelib.errors import ResultsError, ScalelibError, require
+from scalelib.errors import ScalelibError, require
 from scalelib.graph import keras
 from scalelib.results import describe_environment, digest_file, write_atomic
 from studies.rendered.scenes import CLASSES, SCALES, render_scenes
@@ -95,17 +96,13 @@ def _compiled(settings: Settings) -> keras.Model:
     model = control.build_control(classes=len(CLASSES), seed=settings.seed)
     steps = settings.images // settings.batch_size * settings.epochs
     rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(steps - settings.warmup, 1),
-        warmup_target=settings.learning_rate,
-        warmup_steps=settings.warmup,
-    )
+        0.0, max(steps - settings.warmup, 1), warmup_target=settings.learning_rate, warmup_steps=settings.warmup
+    )  # fmt: skip
     model.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay),
-        loss="sparse_categorical_crossentropy",
+        keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay), "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=keras.backend.backend() == "jax",  # on CPUs the other backends are faster without
-    )
+    )  # fmt: skip
     return model
 
 
@@ -136,14 +133,10 @@ def accuracy_by_scale(model: keras.Model, scenes: Dataset, *, bins: int = 5) -> 
     named = model.predict(control.preprocess(np.asarray(scenes.images)), batch_size=100, verbose=0).argmax(1)
     right = np.array(CLASSES)[named] == scenes.table.object_class.to_numpy()
     edges = np.geomspace(*SCALES, bins + 1)
-    bin_of = np.digitize(scenes.table.scale, edges[1:-1])
+    parts = pd.Series(right).groupby(np.digitize(scenes.table.scale, edges[1:-1])).agg(["size", "mean"])
     by_scale = [
-        {
-            "scale": edges[k : k + 2].round(3).tolist(),
-            "images": int((bin_of == k).sum()),
-            "accuracy": round(float(right[bin_of == k].mean()), 4),
-        }
-        for k in np.unique(bin_of)
+        {"scale": edges[k : k + 2].round(3).tolist(), "images": int(n), "accuracy": round(share, 4)}
+        for k, n, share in parts.itertuples()
     ]
     return {"images": len(right), "accuracy": round(float(right.mean()), 4), "by_scale": by_scale}
 
@@ -201,13 +194,14 @@ def _write_card(path: Path, name: str, entry: dict[str, Any]) -> None:
 
 def _again(name: str, path: Path, folder: Path) -> bool:
     """Train as a card says, and write the outcome on the card beside the first."""
-    try:
-        first = json.loads(path.read_text(encoding="utf-8"))["networks"][name]
-    except (OSError, ValueError, KeyError) as error:
-        raise ResultsError(
-            f"train_control: {path} is no model card with an entry for {name}.\n"
-            f"Received: {type(error).__name__}: {error}.\nGive the {CARD} of a finished training."
-        ) from error
+    require(
+        path.is_file(),
+        "train_control",
+        "--again takes the card of a finished training",
+        path,
+        f"Such as {CARD}.",
+    )
+    first = json.loads(path.read_text(encoding="utf-8"))["networks"][name]
     second = train(name, settings=Settings(**first["settings"]), folder=folder)
     away = abs(second["held_out"]["accuracy"] - first["held_out"]["accuracy"])
     kept = ("seconds", "cpu_seconds", "threads", "date", "held_out", "sha256", "environment")

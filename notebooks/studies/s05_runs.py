@@ -384,20 +384,10 @@ def unseen_images(
             patches[name] = image_patches(image, size=estimator.patch_size, downsample=factor)
             found = estimator.estimate(extract(network, patches[name], taps=[tap])[tap], level=level)
             magnification = (stated.magnification if stated else None) or np.nan
-            rows.append(
-                {
-                    "image": name,
-                    "stated": str(stated) if stated else "nothing",
-                    "magnification": magnification / factor,
-                    "patches": found.patches,
-                    "estimate": found.magnification,
-                    "low": found.low,
-                    "high": found.high,
-                    "novelty": found.novelty,
-                    "refused": found.refused,
-                }
-            )
-    return pd.DataFrame(rows), patches
+            row = {"image": name, "stated": str(stated or "nothing"), "magnification": magnification / factor}
+            rows.append({**asdict(found), "estimate": found.magnification, **row})
+    columns = ["patches", "estimate", "low", "high", "novelty", "refused"]
+    return pd.DataFrame(rows)[["image", "stated", "magnification", *columns]], patches
 
 
 def predict_images(

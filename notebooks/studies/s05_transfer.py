@@ -21,6 +21,7 @@ from studies.s05_runs import PlannedTransfer
 ROW_NAMES = {"pretrained": "full, pretrained", "scratch": "full, from scratch", "pruned": "pruned"}
 ROW_COLOURS = dict(zip(ROW_NAMES.values(), (COLOURS[0], COLOURS[5], COLOURS[1]), strict=True))
 ROW_MARKERS = dict(zip(ROW_NAMES.values(), "os^", strict=True))
+MARK: dict[str, Any] = {"mec": "black", "mew": 0.7, "ls": ""}
 SCORE_NAMES = {"mae_px": "mean absolute error (px)", "kappa": "Cohen's kappa"}
 
 
@@ -59,16 +60,12 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         "error (µm²)": ("mae_um2", 1),
     }
     for name, (score, digits) in form.items():
-        both[name] = [
-            _with_spread(mean, spread, digits)
-            for mean, spread in zip(both[score], both[f"{score}_sd"], strict=True)
-        ]
+        mean, spread = both[score], both[f"{score}_sd"]
+        shown = mean.map(f"{{:.{digits}f}}".format) + spread.map(
+            f" ({{:.{digits}f}})".format, na_action="ignore"
+        ).fillna("")
+        both[name] = shown.where(mean.notna(), "")
     return both[["source", "network", "row", "tap", *form, "seeds", "converged"]].reset_index(drop=True)
-
-
-def _with_spread(mean: float, spread: float, digits: int) -> str:
-    shown = [f"{mean:.{digits}f}", f"({spread:.{digits}f})"]
-    return "" if pd.isna(mean) else " ".join(shown[: 1 if pd.isna(spread) else 2])
 
 
 def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
@@ -82,9 +79,9 @@ def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
             "difference (95 %)": [span(*found) for found in differences],
             "p, Holm": compared["p_holm"],
             "p": compared["p"],
-            "slides above zero": compared["slides_above_zero"].astype(str)
-            + " of "
-            + compared["n_slides"].astype(str),
+            "slides above zero": compared[["slides_above_zero", "n_slides"]]
+            .astype(str)
+            .agg(" of ".join, axis=1),
         }
     )
 
@@ -102,23 +99,16 @@ def read_out_answers(scores: pd.DataFrame) -> pd.DataFrame:
         name = "mae_px" if target == "area" else "kappa"
         values = part.set_index("tap")[name]
         taps = [tap for tap in values.index if tap != "mean"]
-        best = part.loc[part["chosen"], "tap"].iloc[0]
-        at = next(iter(part.loc[part["scale_chosen"], "tap"]), "")
-        rows.append(
-            {
-                "network": network,
-                "target": target,
-                "score": name,
-                "mean_predictor": values["mean"],
-                "best_tap": best,
-                "best": values[best],
-                "scale_tap": at,
-                "scale": values.get(at, np.nan),
-                "last_tap": taps[-1],
-                "last": values[taps[-1]],
-                "taps_apart": abs(taps.index(best) - taps.index(at)) if at else np.nan,
-            }
-        )
+        chosen = {
+            "best": part.loc[part["chosen"], "tap"].iloc[0],
+            "scale": next(iter(part.loc[part["scale_chosen"], "tap"]), ""),
+            "last": taps[-1],
+        }
+        row = {"network": network, "target": target, "score": name, "mean_predictor": values["mean"]}
+        for which, tap in chosen.items():
+            row |= {f"{which}_tap": tap, which: values.get(tap, np.nan)}
+        apart = abs(taps.index(chosen["best"]) - taps.index(chosen["scale"])) if chosen["scale"] else np.nan
+        rows.append({**row, "taps_apart": apart})
     return pd.DataFrame(rows)
 
 
@@ -257,17 +247,12 @@ def learning_curves(history: pd.DataFrame) -> Figure:
         for ax, (row, colour) in zip(panels, ROW_COLOURS.items(), strict=True):
             part = own[own["row"] == row]
             best = part.loc[part.groupby("seed")["val_loss"].idxmin()]
-            lines: dict[str, Any] = {"units": "seed", "estimator": None, "lw": 0.8, "alpha": 0.6}
-            sns.lineplot(part, x="epoch", y="val_loss", color=colour, ax=ax, **lines)
-            marks: dict[str, Any] = {
-                "marker": ROW_MARKERS[row],
-                "mec": "black",
-                "mew": 0.6,
-                "ms": 5,
-                "ls": "",
-            }
-            ax.plot(best["epoch"], best["val_loss"], color=colour, **marks)
-            axes[0, list(panels).index(ax)].set_title(row, fontsize=9)
+            sns.lineplot(
+                part, x="epoch", y="val_loss", units="seed", estimator=None, color=colour, lw=0.8, alpha=0.6, ax=ax
+            )  # fmt: skip
+            ax.plot(best["epoch"], best["val_loss"], marker=ROW_MARKERS[row], color=colour, ms=5, **MARK)
+            if network == history["network"].iloc[0]:
+                ax.set_title(row, fontsize=9)
         panels[0].set_ylim(0, min(own["val_loss"].max(), 2.2 * own["val_loss"].median()))
         panels[0].set_ylabel(f"{network}\nvalidation loss", fontsize=8.5)
     return fig
@@ -278,23 +263,21 @@ def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: fl
     scores, paper = scores.replace({"row": ROW_NAMES}), paper.replace({"row": ROW_NAMES})
     theirs, ours = paper["network"].unique(), scores["network"].unique()
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
-    look: dict[str, Any] = {
-        "x": "network",
-        "hue": "row",
-        "palette": ROW_COLOURS,
-        "hue_order": list(ROW_COLOURS),
-    }
-    look["order"] = [*theirs, *ours]
+    look: dict[str, Any] = {"x": "network", "order": [*theirs, *ours], "hue": "row", "palette": ROW_COLOURS}
+    look["hue_order"] = list(ROW_COLOURS)
     for ax, (score, name) in zip(axes, SCORE_NAMES.items(), strict=True):
         sns.stripplot(
             scores, y=score, dodge=True, jitter=False, alpha=0.45, size=3, legend=False, ax=ax, **look
         )
-        means: dict[str, Any] = {"errorbar": None, "linestyle": "none", "mec": "black", "mew": 0.7, "ms": 6}
-        sns.pointplot(scores, y=score, dodge=8 / 15, markers=[*"os^"], ax=ax, **means, **look)
+        sns.pointplot(
+            scores, y=score, dodge=8 / 15, errorbar=None, markers=[*"os^"], ms=6, ax=ax, **look, **MARK
+        )  # fmt: skip
         for shift, (row, colour) in zip((-4 / 15, 0, 4 / 15), ROW_COLOURS.items(), strict=True):
             cell = paper[(paper["row"] == row) & (paper["score"] == score)].set_index("network").loc[theirs]
-            bars: dict[str, Any] = {"fmt": ROW_MARKERS[row], "mfc": "white", "capsize": 2, "color": colour}
-            ax.errorbar(np.arange(len(theirs)) + shift, cell["mean"], cell["sd"], **bars)
+            ax.errorbar(
+                np.arange(len(theirs)) + shift, cell["mean"], cell["sd"],
+                fmt=ROW_MARKERS[row], mfc="white", capsize=2, color=colour,
+            )  # fmt: skip
         ax.get_legend().remove()
         names = [*(f"{network}\n(paper)" for network in theirs), *ours]
         ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8.5)
@@ -318,8 +301,8 @@ def slide_differences(scores: pd.DataFrame, *, other: str) -> Figure:
         place = networks.get_indexer(difference["network"])
         ax.plot(difference["x"], place, "|", color=COLOURS[0], ms=13, mew=1.4, label="a test slide")
         means = difference.groupby("network", sort=False)["x"].mean()
-        mark: dict[str, Any] = {"color": COLOURS[1], "mec": "black", "mew": 0.7, "ms": 6}
-        ax.plot(means, range(len(means)), "D", label="mean of the slides", **mark)
+        label = "mean of the slides"
+        ax.plot(means, range(len(means)), marker="D", color=COLOURS[1], ms=6, label=label, **MARK)
         ax.axvline(0, color="black", lw=0.9)
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
         better = "left" if score == "mae_px" else "right"
@@ -339,9 +322,10 @@ def confusions(tables: Mapping[str, pd.DataFrame]) -> Figure:
         share = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
         words = share.map(lambda value: f"{value:.0f}" if value >= 0.5 else "")
         names = [f"{magnification:g}X" for magnification in counts.index]
-        look: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 100, "cbar": False, "square": True}
-        ticks: dict[str, Any] = {"xticklabels": names, "yticklabels": names, "annot_kws": {"size": 7.5}}
-        sns.heatmap(share, annot=words, fmt="", ax=ax, **look, **ticks)
+        sns.heatmap(
+            share, vmin=0, vmax=100, cmap="Blues", cbar=False, square=True, annot=words, fmt="",
+            annot_kws={"size": 7.5}, xticklabels=names, yticklabels=names, ax=ax,
+        )  # fmt: skip
         ax.set(title=title, xlabel="named", ylabel="")
         ax.tick_params(axis="y", rotation=0)
     axes[0, 0].set_ylabel("true magnification")
@@ -360,9 +344,11 @@ def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
             part = own[own["target"] == target]
             trained = part[part["curve"] == "trained weights"].set_index("tap")
             curves = part[part["tap"] != "mean"]
-            look: dict[str, Any] = {"markers": ["o", "s"], "dashes": ["", (1, 1)], "mew": 0, "legend": "full"}
             colours = [COLOURS[0], COLOURS[5]][: curves["curve"].nunique()]
-            sns.lineplot(curves, x="tap", y=score, hue="curve", style="curve", palette=colours, ax=ax, **look)
+            sns.lineplot(
+                curves, x="tap", y=score, hue="curve", palette=colours, style="curve", mew=0,
+                markers=["o", "s"], dashes=["", (1, 1)], ax=ax,
+            )  # fmt: skip
             ax.get_legend().remove()
             if target == "area":
                 mean = trained.loc["mean", score]
@@ -372,8 +358,7 @@ def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
                 ("chosen", "*", "best on validation slides"),
             ):
                 at = trained.loc[trained[column], score]
-                mark: dict[str, Any] = {"color": COLOURS[1], "mec": "black", "mew": 0.7, "ms": 11, "ls": ""}
-                ax.plot(at.index, at, marker=marker, label=label, **mark)
+                ax.plot(at.index, at, marker=marker, color=COLOURS[1], ms=11, label=label, **MARK)
             tap_axis(ax, [tap for tap in trained.index if tap != "mean"], label="")
             ax.set_title(f"{network}: {name}", fontsize=9)
             ax.set_ylabel(SCORE_NAMES[score], fontsize=8.5)
@@ -388,8 +373,8 @@ def scale_against_texture(curves: pd.DataFrame) -> Figure:
         taps = list(dict.fromkeys(part["tap"]))
         for line, (_, curve) in zip(list(ax.lines), part.groupby("curve", sort=False), strict=False):
             best = curve.loc[curve["r2"].idxmax()]
-            look: dict[str, Any] = {"color": line.get_color(), "mec": "black", "mew": 1, "ms": 9}
-            ax.plot(taps.index(best["tap"]), best["r2"], marker=line.get_marker(), **look)
+            x, colour = taps.index(best["tap"]), line.get_color()
+            ax.plot(x, best["r2"], marker=line.get_marker(), color=colour, ms=9, **MARK)
     return fig
 
 
@@ -408,8 +393,8 @@ def estimates(table: pd.DataFrame) -> Figure:
         ),
     ):
         value, low, high = table[columns].to_numpy(float).T
-        look: dict[str, Any] = {"fmt": marker, "color": colour, "capsize": 2, "label": label}
-        ax.errorbar(value, y + shift, xerr=np.stack([value - low, high - value]), **look)
+        reach = np.stack([value - low, high - value])
+        ax.errorbar(value, y + shift, xerr=reach, fmt=marker, color=colour, capsize=2, label=label)
     for place in np.flatnonzero(table["refused"].fillna("") != ""):
         ax.text(2.7, float(place), "refused", va="center", fontsize=8.5)
     label = "as stated, less the downsampling"
