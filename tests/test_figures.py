@@ -20,7 +20,7 @@ from archive_rows import ROOT, archived
 from matplotlib.figure import Figure
 
 from scalelib import plotting
-from studies import s01_datasets, s02_resizing, s03_noise, s04_layerwise, s06_early, s07_peak
+from studies import s01_datasets, s02_resizing, s03_noise, s04_layerwise, s05_transfer, s06_early, s07_peak
 
 FIGURES: dict[str, Callable[[], Figure]] = {}
 
@@ -129,6 +129,51 @@ def layers_examples() -> Figure:
 def layers_paper() -> Figure:
     published = s04_layerwise.published_curves(ROOT / "paper")
     return s04_layerwise.paper_figure(layers("figure_units"), *published)
+
+
+# 05 histopathology
+
+
+def transfer(table: str) -> pd.DataFrame:
+    return archived(f"05_histopathology_transfer/{table}")
+
+
+@figure
+def transfer_learning() -> Figure:
+    return s05_transfer.learning_curves(transfer("history").query("target == 'area'"))
+
+
+@figure
+def transfer_rows() -> Figure:
+    scores = transfer("transfer").query("target == 'area' and slide == 'all'")
+    paper = pd.read_csv(ROOT / "paper" / "table2.csv")
+    return s05_transfer.rows_of_table_2(scores, paper, mean_error=79.0)
+
+
+@figure
+def transfer_slides() -> Figure:
+    return s05_transfer.slide_differences(transfer("transfer").query("target == 'area'"), other="scratch")
+
+
+@figure
+def transfer_confusions() -> Figure:
+    counts = pd.DataFrame(np.eye(3, dtype=int), [5.0, 10.0, 40.0], [5.0, 10.0, 40.0])
+    return s05_transfer.confusions({"full, pretrained": counts, "pruned": counts})
+
+
+@figure
+def transfer_read_outs() -> Figure:
+    return s05_transfer.read_out_curves(transfer("readout"), transfer("readout_random"))
+
+
+@figure
+def transfer_texture() -> Figure:
+    return s05_transfer.scale_against_texture(transfer("three_curves"))
+
+
+@figure
+def transfer_unseen() -> Figure:
+    return s05_transfer.estimates(transfer("unseen"))
 
 
 # 06 early features

@@ -20,28 +20,8 @@ from scalelib.datasets import Dataset
 from scalelib.errors import ResultsError
 from scalelib.graph import keras
 from scalelib.slides.magnification import fit_estimator
+from studies import s05_runs as runs
 from studies.rendered.slide import load_rendered
-from studies.s05_runs import (
-    ROWS,
-    SEEDS,
-    PlannedTransfer,
-    chosen_taps,
-    collect,
-    described,
-    plan_transfer,
-    planned_runs,
-    predict_images,
-    read_out,
-    read_out_scores,
-    read_out_specs,
-    run_plans,
-    score_runs,
-    summarize_images,
-    table_2,
-    target_values,
-    train_transfer,
-    unseen_images,
-)
 from studies.s05_transfer import as_published
 from studies.training import STATE, Batches, NotFinite, Schedule, epoch_order, train, turned
 from studies.transfer_scores import class_means
@@ -77,17 +57,11 @@ def discs(n: int = 96) -> tuple[pd.DataFrame, np.ndarray]:
 
 def small_model() -> keras.Model:
     keras.utils.set_random_seed(0)
+    layers = keras.layers
     return keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            keras.layers.Conv2D(8, 3, strides=2),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            keras.layers.Dropout(0.2),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(1),
-        ]
-    )
+        [keras.Input((32, 32, 3)), layers.Conv2D(8, 3, strides=2), layers.BatchNormalization(), layers.ReLU(),
+         layers.Dropout(0.2), layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    )  # fmt: skip
 
 
 def fit(folder: Path, *, model: keras.Model | None = None, factor: float = 1.0, data: str = "", **options):
@@ -105,8 +79,8 @@ def fit(folder: Path, *, model: keras.Model | None = None, factor: float = 1.0, 
 def test_defaults_are_the_papers():
     schedule = Schedule()
     assert (schedule.epochs, schedule.batch_size, schedule.learning_rate) == (5, 32, 1e-4)
-    assert SEEDS == (1001, 1003, 1005, 1006, 1008, 2009, 2020, 994, 747, 1456)
-    assert ROWS == ("pretrained", "scratch", "pruned")
+    assert runs.SEEDS == (1001, 1003, 1005, 1006, 1008, 2009, 2020, 994, 747, 1456)
+    assert runs.ROWS == ("pretrained", "scratch", "pruned")
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 100])
@@ -120,16 +94,12 @@ def test_batches_hold_every_row_once_in_order(batch_size):
     assert np.array_equal(targets, order)
 
 
-def test_the_eight_turns_are_different_and_keep_every_pixel():
-    turns = [turned(np.arange(27).reshape(3, 3, 3), t) for t in range(8)]
-    assert len({t.tobytes() for t in turns}) == 8
-    assert all(np.array_equal(np.sort(t, axis=None), np.arange(27)) for t in turns)
-
-
 def test_order_depends_on_seed_and_epoch_and_is_that_of_the_archived_runs():
     rows = np.arange(50)
     orders = {epoch_order(rows, seed=s, epoch=e)[0].tobytes() for s in (1, 2) for e in (1, 2) for _ in "ab"}
     assert len(orders) == 4
+    patches = {turned(np.arange(27).reshape(3, 3, 3), turn).tobytes() for turn in range(8)}
+    assert len(patches) == 8
     order, turns = epoch_order(np.arange(6), seed=1001, epoch=1)
     assert (order.tolist(), turns.tolist()) == ([4, 5, 3, 2, 1, 0], [2, 6, 0, 3, 7, 7])
 
@@ -233,29 +203,31 @@ def test_an_unknown_choice_never_trains(tmp_path, wrong):
 
 def test_plan_takes_the_papers_seeds_in_its_order_and_keeps_what_says_which_network() -> None:
     given = {**SPEC, "seeds": [3], "weights_label": "x"}
-    [plan] = plan_transfer([given], {"tiny": "conv_pw_1"}, schedule={"epochs": 7, "learning_rate": 0.1})
-    assert plan.seeds == SEEDS[:2]
+    [plan] = runs.plan_transfer([given], {"tiny": "conv_pw_1"}, schedule={"epochs": 7, "learning_rate": 0.1})
+    assert plan.seeds == runs.SEEDS[:2]
     assert plan.targets == ("area", "log2_magnification")
     assert plan.schedule == Schedule(epochs=7, learning_rate=0.1)
     assert plan.network.options == {"alpha": 0.25, "include_top": False, "taps": ["conv_pw_1", "conv_pw_2"]}
     assert (plan.network.full_tap, plan.network.pruned_tap) == ("conv_pw_2", "conv_pw_1")
     assert (plan.network.label, plan.network.weights) == ("tiny", "random")
-    [own] = plan_transfer([{**SPEC, "learning_rate": 0.3}], {"tiny": "conv_pw_2"}, schedule={"epochs": 7})
+    [own] = runs.plan_transfer(
+        [{**SPEC, "learning_rate": 0.3}], {"tiny": "conv_pw_2"}, schedule={"epochs": 7}
+    )
     assert own.schedule == Schedule(epochs=7, learning_rate=0.3)
     assert own.network.options["taps"] == ["conv_pw_2"]
     with pytest.raises(ResultsError, match=r"no tap was chosen for tiny\.\nReceived: taps for tinny"):
-        plan_transfer([SPEC], {"tinny": "conv_pw_1"})
+        runs.plan_transfer([SPEC], {"tinny": "conv_pw_1"})
 
 
 def test_chosen_taps_are_those_of_the_weights_asked_for() -> None:
     labels = ["imagenet", "random", "imagenet, int8-rounded"]
     table = pd.DataFrame({"network": ["a", "a", "b"], "weights": labels, "peak_tap": ["x", "y", "z"]})
-    assert chosen_taps(table) == {"a": "x", "b": "z"}
-    assert chosen_taps(table, weights="random") == {"a": "y"}
+    assert runs.chosen_taps(table) == {"a": "x", "b": "z"}
+    assert runs.chosen_taps(table, weights="random") == {"a": "y"}
 
 
 def test_read_outs_read_the_same_networks_with_trained_and_random_weights() -> None:
-    trained, random = read_out_specs([SPEC | {"weights": "some.h5"}], size=48)
+    trained, random = runs.read_out_specs([SPEC | {"weights": "some.h5"}], size=48)
     assert trained == {
         "name": "MobileNet", "label": "tiny", "weights": "some.h5", "alpha": 0.25, "include_top": False,
         "weights_label": "trained", "input_size": 48,
@@ -265,7 +237,7 @@ def test_read_outs_read_the_same_networks_with_trained_and_random_weights() -> N
 
 # what is trained and collected
 
-Study = tuple[Dataset, list[PlannedTransfer], np.ndarray, Path]
+Study = tuple[Dataset, list[runs.PlannedTransfer], np.ndarray, Path]
 
 
 @pytest.fixture(scope="module")
@@ -274,33 +246,35 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("study")
     cut = {"slide_size": 512, "size": 32, "magnifications": [10, 40], "max_per_slide": 6}
     data = load_rendered(folder / "slides", n_slides=(2, 2, 2), **cut)
-    plans = plan_transfer([SPEC], {"tiny": "conv_pw_1"}, schedule={"epochs": 2, "batchnorm_momentum": 0.5})
+    plans = runs.plan_transfer(
+        [SPEC], {"tiny": "conv_pw_1"}, schedule={"epochs": 2, "batchnorm_momentum": 0.5}
+    )
     images = np.stack([data.images[i] for i in range(len(data.images))])
-    assert run_plans(plans, data.table, images, folder / "runs", data_digest=data.digest) == {}
+    assert runs.run_plans(plans, data.table, images, folder / "runs", data_digest=data.digest) == {}
     return data, plans, images, folder / "runs"
 
 
 def test_every_planned_run_is_trained_collected_and_left_alone(study: Study) -> None:
     data, plans, images, folder = study
-    names = planned_runs(plans)
+    names = runs.planned_runs(plans)
     assert len(names) == len(set(names)) == 3 * 2 * 2
-    assert len(collect(folder, names=names[:5]).runs) == 5
-    found = collect(folder, names=names)
+    assert len(runs.collect(folder, names=names[:5]).runs) == 5
+    found = runs.collect(folder, names=names)
     assert len(found.runs) == 12
     pruned = found.runs.groupby("row").parameters.first()
     assert pruned["pruned"] < pruned["scratch"] == pruned["pretrained"]
     assert set(found.predictions.split) == {"validation", "test"}
     assert not list(folder.glob(f"*/{STATE}"))
     stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    run_plans(plans, data.table, images, folder, data_digest=data.digest)
+    runs.run_plans(plans, data.table, images, folder, data_digest=data.digest)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == stamps
     with pytest.raises(ResultsError, match="other data or with another schedule"):
-        train_transfer(plans[0].network, "pruned", data.table, images, folder, seed=SEEDS[0],
+        runs.train_transfer(plans[0].network, "pruned", data.table, images, folder, seed=runs.SEEDS[0],
                        schedule=plans[0].schedule, data_digest="another")  # fmt: skip
     with pytest.raises(ResultsError, match="no finished run"):
-        collect(folder, names=["another"])
+        runs.collect(folder, names=["another"])
     with pytest.raises(ValueError, match="'size'"):
-        target_values(data.table, "size")
+        runs.target_values(data.table, "size")
 
 
 def test_a_run_whose_loss_is_not_finite_is_named_and_the_others_are_trained(
@@ -308,15 +282,15 @@ def test_a_run_whose_loss_is_not_finite_is_named_and_the_others_are_trained(
 ) -> None:
     data, [plan], images, _ = study
     table = data.table.assign(mean_area_px=np.nan)
-    failed = run_plans([plan], table, images, tmp_path, rows=["pruned"])
+    failed = runs.run_plans([plan], table, images, tmp_path, rows=["pruned"])
     assert list(failed) == [f"tiny pruned area {seed}" for seed in plan.seeds]
-    assert set(collect(tmp_path).runs.target) == {"log2_magnification"}
+    assert set(runs.collect(tmp_path).runs.target) == {"log2_magnification"}
 
 
 def test_table_2_stands_below_the_papers_in_its_form(study: Study) -> None:
     data, plans, _, folder = study
-    scores = score_runs(collect(folder, names=planned_runs(plans)), class_means(data.table))
-    shown = as_published(table_2(scores), pd.read_csv(ROOT / "paper" / "table2.csv"))
+    scores = runs.score_runs(runs.collect(folder, names=runs.planned_runs(plans)), class_means(data.table))
+    shown = as_published(runs.table_2(scores), pd.read_csv(ROOT / "paper" / "table2.csv"))
     assert shown["source"].tolist() == ["paper"] * 6 + ["ours"] * 3
     assert shown["row"].tolist() == ["full, pretrained", "full, from scratch", "pruned"] * 3
     first = shown.iloc[0][["network", "error (px)", "kappa", "balanced kappa"]].tolist()
@@ -328,11 +302,11 @@ def test_table_2_stands_below_the_papers_in_its_form(study: Study) -> None:
 
 def test_transferred_networks_predict_again_what_they_predicted_when_they_were_finished(study: Study) -> None:
     data, [plan], images, folder = study
-    predictions = collect(folder).predictions
+    predictions = runs.collect(folder).predictions
     rows = np.flatnonzero(data.table.split != "train")
     patches = {"a": images[rows[:5]], "b": images[rows[5:]]}
     for target in plan.targets:
-        found = predict_images(
+        found = runs.predict_images(
             plan.network, "pruned", patches, folder, data.table, seeds=plan.seeds, target=target
         )
         assert [found["a"].shape, found["b"].shape] == [(2, 5), (2, len(rows) - 5)]
@@ -340,24 +314,24 @@ def test_transferred_networks_predict_again_what_they_predicted_when_they_were_f
             one = (predictions.row == "pruned") & (predictions.target == target) & (predictions.seed == seed)
             stored = predictions[one].set_index("image").predicted.loc[data.table.image.iloc[rows]].to_numpy()
             again = np.concatenate([found["a"][place], found["b"][place]])
-            spread = np.ptp(target_values(data.table, target))
+            spread = np.ptp(runs.target_values(data.table, target))
             assert again == pytest.approx(stored, rel=1e-4, abs=1e-4 * spread)
 
 
 def test_unseen_slides_are_estimated_at_known_downsamplings_and_noise_is_refused(study: Study) -> None:
     data, [plan], _, folder = study
-    estimator = fit_estimator(data, network=described(plan.network, "conv_pw_2"))
+    estimator = fit_estimator(data, network=runs.described(plan.network, "conv_pw_2"))
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
     slide = f"slides/{data.table.slide[data.table.split == 'test'].iloc[0]}.svs"
     specs = [{"image": slide, "label": "slide", "downsample": [1, 4]}, {"image": noise, "label": "noise"}]
-    table, patches = unseen_images(specs, estimator, root=folder.parent)
+    table, patches = runs.unseen_images(specs, estimator, root=folder.parent)
     assert table.image.tolist() == list(patches) == ["slide", "slide, 4 times smaller", "noise"]
     assert table.magnification.tolist()[:2] == [40.0, 10.0]
     assert np.isnan(table.magnification.iloc[2])
     assert table.refused.iloc[2].startswith("unlike")
     assert table.patches.tolist() == [len(own) for own in patches.values()]
-    octaves = predict_images(plan.network, "pruned", patches, folder, data.table, seeds=plan.seeds)
-    summary = summarize_images(octaves, 1.0)
+    octaves = runs.predict_images(plan.network, "pruned", patches, folder, data.table, seeds=plan.seeds)
+    summary = runs.summarize_images(octaves, 1.0)
     assert np.allclose(summary.transferred_high / summary.transferred_low, 4.0)
 
 
@@ -387,7 +361,7 @@ def test_a_run_killed_in_the_middle_of_training_ends_as_if_it_had_not_been(tmp_p
     before = epochs_of(states[0])
     assert 3 <= len(before) < 6
     subprocess.run([*command, str(tmp_path / "killed")], check=True)
-    whole, again = collect(tmp_path / "whole"), collect(tmp_path / "killed")
+    whole, again = runs.collect(tmp_path / "whole"), runs.collect(tmp_path / "killed")
     # what was trained before the kill was not trained again: not even its times differ
     assert again.history.seconds.tolist()[: len(before)] == [row["seconds"] for row in before]
     assert np.allclose(whole.predictions.predicted, again.predictions.predicted, rtol=1e-4)
@@ -415,7 +389,7 @@ def read_outs(**noise: float) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
 
 def test_read_out_is_ridge_on_standardised_features_of_training_patches_only():
     table, acts = read_outs(tap=1.0)
-    found = read_out(acts, table, network="n", targets=["area"])
+    found = runs.read_out(acts, table, network="n", targets=["area"])
     found = found[found.tap == "tap"]
     train = (table.split == "train").to_numpy()
     scaled = StandardScaler().fit(acts["tap"][train]).transform(acts["tap"])
@@ -426,13 +400,13 @@ def test_read_out_is_ridge_on_standardised_features_of_training_patches_only():
     ]  # fmt: skip
     assert min(worst) < 1e-4  # one penalty of the grid gives these very predictions
     acts["tap"][419] = 9  # a test patch
-    other = read_out(acts, table, network="n", targets=["area"])
+    other = runs.read_out(acts, table, network="n", targets=["area"])
     assert np.allclose(other[other.tap == "tap"].predicted[:-1], found.predicted[:-1])
 
 
 def test_validation_chooses_the_tap_and_the_mean_is_there_to_beat():
     table, acts = read_outs(early=2.0, middle=0.2, late=4.0)
-    scores = read_out_scores(read_out(acts, table, network="n"), table)
+    scores = runs.read_out_scores(runs.read_out(acts, table, network="n"), table)
     assert set(scores[scores.chosen].tap) == {"middle"}
     assert set(scores[scores.chosen].target) == {"area", "log2_magnification"}
     whole = scores[(scores.slide == "all") & (scores.split == "test") & (scores.target == "area")]

@@ -25,6 +25,8 @@ from scalelib.datasets import Dataset
 from scalelib.errors import ScalelibError, require
 from scalelib.graph import keras
 from scalelib.results import describe_environment, digest_file, write_atomic
+
+sys.path.append(str(Path(__file__).parents[1] / "notebooks"))  # where studies lies
 from studies.rendered.scenes import CLASSES, SCALES, render_scenes
 from studies.training import fit_resumably
 

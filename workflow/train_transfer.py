@@ -18,6 +18,8 @@ from scalelib.datasets import load_dataset
 from scalelib.errors import DataError, ScalelibError
 from scalelib.results import read_results
 from scalelib.slides.patches import PatchImages, cache_patches
+
+sys.path.append(str(Path(__file__).parents[1] / "notebooks"))  # where studies lies
 from studies.s05_runs import ROWS, chosen_taps, plan_transfer, run_plans
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,20 +42,19 @@ def main(arguments: list[str] | None = None) -> int:
         chosen_taps(answers, weights=settings["chosen_for"]),
         schedule=settings["schedule"],
     )
-    if given.networks:
-        plans = [plan for plan in plans if plan.network.label in given.networks]
-    if given.seeds:
-        plans = [replace(plan, seeds=tuple(s for s in plan.seeds if s in given.seeds)) for plan in plans]
-    if given.targets:
-        plans = [
-            replace(plan, targets=tuple(t for t in plan.targets if t in given.targets)) for plan in plans
-        ]
+    plans = [
+        replace(
+            plan,
+            seeds=tuple(seed for seed in plan.seeds if seed in (given.seeds or plan.seeds)),
+            targets=tuple(target for target in plan.targets if target in (given.targets or plan.targets)),
+        )
+        for plan in plans
+        if plan.network.label in (given.networks or [plan.network.label])
+    ]
     cache = (ROOT / "notebooks" / settings["cache"]).resolve()
     data = load_dataset(settings["dataset"], **settings["dataset_options"])
     if not isinstance(data.images, PatchImages):
-        raise DataError(
-            f"{settings['dataset']} is not a dataset of patches from slides; name one, such as monuseg"
-        )
+        raise DataError(f"{data.name} is not a dataset of patches from slides; name one, such as monuseg")
     failed = run_plans(
         plans, data.table, cache_patches(data.images, cache / "patches"), cache / "transfer" / given.profile,
         rows=given.rows, data_digest=data.digest,

@@ -281,7 +281,7 @@ def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: fl
         ax.get_legend().remove()
         names = [*(f"{network}\n(paper)" for network in theirs), *ours]
         ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8.5)
-        ax.set(title=name, xlabel="", ylabel="", ylim=(0, 1 if score == "kappa" else None))
+        ax.set(xlabel="network", ylabel=name, ylim=(0, 1 if score == "kappa" else None))
         ax.axvline(len(theirs) - 0.5, color="black", lw=0.8)
     ends = [len(theirs) - 0.5, len(theirs) + len(ours) - 0.5]
     axes[0].plot(ends, [mean_error] * 2, "k:", lw=0.9, label="predicting the training mean", zorder=1)
@@ -309,6 +309,7 @@ def slide_differences(scores: pd.DataFrame, *, other: str) -> Figure:
         ax.set_xlabel(f"difference in {SCORE_NAMES[score]}\n(better: {better})")
         ax.set_yticks(range(len(networks)), networks)
         ax.set_ylim(len(networks) - 0.5, -0.5)
+    axes[0].set_ylabel("network")
     merged_legend(fig, loc="outside upper right", fontsize=8.5)
     fig.suptitle(f"pruned minus {ROW_NAMES[other]}", x=0.01, ha="left", fontsize=10, fontweight="bold")
     return fig
@@ -362,6 +363,7 @@ def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
             tap_axis(ax, [tap for tap in trained.index if tap != "mean"], label="")
             ax.set_title(f"{network}: {name}", fontsize=9)
             ax.set_ylabel(SCORE_NAMES[score], fontsize=8.5)
+    fig.supxlabel("tap (input to output)", fontsize=8.5)
     merged_legend(fig, loc="outside upper center", ncols=3, fontsize=8.5)
     return fig
 
@@ -404,6 +406,6 @@ def estimates(table: pd.DataFrame) -> Figure:
     ax.set_xticks(ticks, [f"{t:g}X" for t in ticks])
     ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     ax.set_yticks(y, table["image"], fontsize=8.5)
-    ax.set(xlim=(2.5, 100), ylim=(len(table) - 0.5, -0.5), xlabel="magnification")
+    ax.set(xlim=(2.5, 100), ylim=(len(table) - 0.5, -0.5), xlabel="magnification", ylabel="image")
     merged_legend(fig, loc="outside upper center", ncols=3, fontsize=8.5)
     return fig
