@@ -163,11 +163,9 @@ def _patches(options: argparse.Namespace, size: int) -> Any:
 
 
 def _fitted_on(estimator: Any) -> str:
-    slides = estimator.data.get("slides", {})
-    if not slides:
-        return "data that it does not name"
-    fitted, calibrated = (slides.get(split, 0) for split in ("train", "validation"))
-    return f"{estimator.data['name']}, {fitted} slides to fit and {calibrated} to calibrate"
+    slides = {"train": 0, "validation": 0, **estimator.data.get("slides", {})}
+    name = estimator.data.get("name", "data that it does not name")
+    return f"{name}, {slides['train']} slides to fit and {slides['validation']} to calibrate"
 
 
 def _features_of(estimator: Any) -> str:
@@ -195,9 +193,8 @@ def _estimate(options: argparse.Namespace) -> int:
     print(f"Estimator: fitted on {_fitted_on(estimator)}; {_features_of(estimator)}")
     low, high = estimator.limits
     print(f"  {low:g}X to {high:g}X, {100 * options.level:g} % intervals", flush=True)
-    held_out = len(estimator.residuals)
-    if math.isinf(conformal_quantile(estimator.residuals, options.level)):
-        print(f"  intervals are open: {held_out} held-out estimates are too few for this level")
+    if math.isinf(conformal_quantile(errors := estimator.residuals, options.level)):
+        print(f"  intervals are open: {len(errors)} held-out estimates are too few for this level")
     rows: list[dict[str, Any]] = []
     try:
         for image in track(options.images, label="images", unit="image"):
