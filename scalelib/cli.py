@@ -20,10 +20,7 @@ from scalelib.errors import ScalelibError
 COMMANDS = {
     "fetch": ("scalelib.commands.fetch", "download data sets and weights, checked"),
     "doctor": ("scalelib.commands.doctor", "show what is installed and here, and how to get the rest"),
-    "quantify": (
-        "scalelib.commands.quantify",
-        "measure how well each layer reads a measure of your own images",
-    ),
+    "quantify": ("scalelib.commands.quantify", "say how well each layer reads a measure of your own images"),
     "prune": ("scalelib.commands.prune", "cut a network at a layer and give it a new head"),
     "magnification": ("scalelib.slides.command", "estimate the magnification of slides and figures"),
     "ledger": ("scalebook.ledger_command", "show which of the paper's claims and numbers are reproduced"),

@@ -173,8 +173,7 @@ def fit_rcv(
     check_choice((estimator,), ESTIMATORS, name="estimator", operation=operation)
     arrays, y, labels = check_problem({tap: activations}, measures, groups=groups, operation=operation)
     X, target = arrays[tap], y[:, None]
-    how: dict[str, Any] = {"repeats": repeats, "test_size": test_size, "random_state": random_state}
-    splits = train_test_splits(len(y), groups=labels, operation=operation, **how)
+    splits = train_test_splits(len(y), repeats, test_size, labels, random_state, operation)
     scores, vectors = [], []
     with one_thread():
         for repeat, (train, test) in enumerate(splits):
@@ -287,9 +286,8 @@ def sensitivity(
     require(len(rcv.direction) == shape[-1], operation, rule, received)
     if from_tap:
         maps = np.asarray(images)
-        fits = maps.ndim == len(shape) and all(
-            b in (None, a) for a, b in zip(maps.shape[1:], shape[1:], strict=True)
-        )
+        sides = zip(shape[1:], maps.shape[1:], strict=False)
+        fits = maps.ndim == len(shape) and all(wanted in (None, side) for wanted, side in sides)
         rule = f"activations must be finite and of the shape of {where!r}, {('n', *shape[1:])}"
         require(fits and np.isfinite(maps).all() and len(maps), operation, rule, f"shape {maps.shape}")
         parts = np.split(np.arange(len(maps)), range(batch_size, len(maps), batch_size))

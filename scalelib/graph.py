@@ -107,9 +107,8 @@ def _snake(operation: Any) -> str:
 
 def is_nested(operation: Any) -> bool:
     """Whether an operation is itself a functional or sequential model."""
-    return isinstance(operation, keras.Model) and (
-        isinstance(operation, keras.Sequential) or hasattr(operation, "operations")
-    )
+    functional = isinstance(operation, keras.Sequential) or hasattr(operation, "operations")
+    return isinstance(operation, keras.Model) and functional
 
 
 def brief(error: Exception) -> str:
@@ -163,11 +162,8 @@ def fields(steps: Sequence[Step]) -> dict[int, Field | None]:
 
 
 def _union(parts: Sequence[Field]) -> Field:
-    return Field(
-        np.min([part.low for part in parts], axis=0),
-        np.max([part.high for part in parts], axis=0),
-        np.max([part.stride for part in parts], axis=0),
-    )
+    lows, highs, strides = zip(*((part.low, part.high, part.stride) for part in parts), strict=True)
+    return Field(np.min(lows, axis=0), np.max(highs, axis=0), np.max(strides, axis=0))
 
 
 def _through(operation: Any, source: Any, output: Any, field: Field) -> Field | None:
@@ -198,9 +194,8 @@ def _window(operation: Any, source: Any, output: Any) -> tuple[np.ndarray, ...] 
     else:  # pixel by pixel, if it keeps the size
         return (one, one, 0 * one) if tuple(source) == tuple(output) else None
     stride = np.array(operation.strides)
-    size = np.array(
-        [n or step for n, step in zip(source, stride, strict=True)]
-    )  # of any size: as if it fitted
+    # of any size: as if it fitted
+    size = np.array([n or step for n, step in zip(source, stride, strict=True)])
     missing = (np.ceil(size / stride) - 1) * stride + reach - size
     return reach, stride, np.maximum(missing, 0) // 2 * (operation.padding == "same")
 
@@ -303,21 +298,14 @@ def _single_graph(model: Any) -> Any:
     kind = "a subclassed keras.Model" if isinstance(model, keras.Model) else "no model"
     sides = [list(getattr(model, side, None) or []) for side in ("inputs", "outputs")]
     name = f"{getattr(model, 'name', None)!r}"
-    for ok, received, advice in (
-        (is_nested(model), f"{kind}, {type(model).__name__}", "Write it as keras.Model(inputs, outputs)"),
-        (sides[0], f"{name}, which has no input shape yet", "Start it with keras.Input((height, width, 3))"),
-        (
-            [len(side) for side in sides] == [1, 1],
-            f"{name}, with {len(sides[0])} inputs and {len(sides[1])} outputs",
-            "Cut it first: keras.Model(model.inputs[0], model.outputs[0])",
-        ),
-    ):
-        loadable(
-            ok,
-            "a network is a functional or sequential Keras model from one image to one output",
-            received,
-            advice,
-        )
+    rule = "a network is a functional or sequential Keras model from one image to one output"
+    received, advice = f"{kind}, {type(model).__name__}", "Write it as keras.Model(inputs, outputs)"
+    loadable(is_nested(model), rule, received, advice)
+    received = f"{name}, which has no input shape yet"
+    loadable(sides[0], rule, received, "Start it with keras.Input((height, width, 3))")
+    received = f"{name}, with {len(sides[0])} inputs and {len(sides[1])} outputs"
+    advice = "Cut it first: keras.Model(model.inputs[0], model.outputs[0])"
+    loadable([len(side) for side in sides] == [1, 1], rule, received, advice)
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
@@ -354,10 +342,8 @@ def _unrolled(
 def _with_logits(model: Any, steps: list[Step], name: str) -> tuple[Any, list[Step]]:
     """The model with a softmax that is fused into its last layer as a layer of its own; and its graph."""
     output, last = model.outputs[0], steps[-1].operation
-    if (
-        isinstance(last, keras.layers.Dense | keras.layers.Conv2D)
-        and last.activation is keras.activations.softmax
-    ):
+    ends_in_kernel = isinstance(last, keras.layers.Dense | keras.layers.Conv2D)
+    if ends_in_kernel and last.activation is keras.activations.softmax:
         last.activation = keras.activations.linear
         taken = any(step.name == "softmax" for step in steps)
         softmax = keras.layers.Softmax(name="fused_softmax" if taken else "softmax", dtype=last.dtype_policy)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from scalelib.errors import DataError, did_you_mean, require
+from scalelib.errors import DataError, require
+from scalelib.validation import check_choice
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
 MAX_PIXELS = 2**26
@@ -40,11 +41,9 @@ def read_image(image: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    what, advice = (
-        "an image is a path or a NumPy array",
-        "np.asarray turns tensors and Pillow images into arrays",
-    )
-    require(isinstance(image, str | os.PathLike), "read_image", what, type(image).__name__, advice)
+    what, is_path = "an image is a path or a NumPy array", isinstance(image, str | os.PathLike)
+    advice = "np.asarray turns tensors and Pillow images into arrays"
+    require(is_path, "read_image", what, type(image).__name__, advice)
     path = Path(image)
     try:
         if path.stat().st_size == 0:
@@ -109,12 +108,8 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 
 def check_resizing(policy: str, interpolation: str, antialias: bool) -> None:
     """Refuse unknown resizing options by name, before any image is read."""
-    for what, value, known in (
-        ("policy", policy, POLICIES),
-        ("interpolation", interpolation, INTERPOLATIONS),
-    ):
-        advice = f"{did_you_mean(str(value), known)} Known: {', '.join(known)}".strip()
-        require(value in known, "resize_image", f"no {what} {value!r}", f"{what}={value!r}", advice)
+    check_choice((policy,), POLICIES, name="policy", operation="resize_image")
+    check_choice((interpolation,), INTERPOLATIONS, name="interpolation", operation="resize_image")
     sharp, rule = interpolation in ("bilinear", "nearest"), f"{interpolation!r} is always anti-aliased"
     advice = "Use 'nearest' or 'bilinear' to study aliasing"
     require(antialias or sharp, "resize_image", rule, f"{interpolation!r}, antialias=False", advice)

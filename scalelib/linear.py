@@ -147,15 +147,9 @@ def _least_squares(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
     """β = V diag(1/s) Uᵀ (y − ȳ): the solution of least norm (Moore-Penrose)."""
     k = targets.shape[1]
     projected = spectrum.left.T @ (targets - targets.mean(axis=0))
-    rank = float(len(spectrum.singular))
-    return _read_out(
-        spectrum,
-        targets,
-        projected / spectrum.singular[:, None],
-        np.full(k, np.nan),
-        np.zeros(k, bool),
-        np.full(k, rank),
-    )
+    in_components = projected / spectrum.singular[:, None]
+    dof = np.full(k, float(len(spectrum.singular)))
+    return _read_out(spectrum, targets, in_components, np.full(k, np.nan), np.zeros(k, bool), dof)
 
 
 def _ridge(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
@@ -185,24 +179,19 @@ def _principal_components(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
     projected = spectrum.left.T @ (targets - targets.mean(axis=0))
     in_components = projected * kept[components].T / spectrum.singular[:, None]
     at_edge = (components == most) & (most < rank)
-    return _read_out(
-        spectrum, targets, in_components, np.full(k, np.nan), at_edge, components.astype(np.float64)
-    )
+    dof = components.astype(np.float64)
+    return _read_out(spectrum, targets, in_components, np.full(k, np.nan), at_edge, dof)
 
 
 _SOLVERS = {"ols": _least_squares, "ridge": _ridge, "pcr": _principal_components}
 
 
 def _read_out(
-    spectrum: Spectrum,
-    targets: np.ndarray,
-    in_components: np.ndarray,
-    alpha: np.ndarray,
-    at_edge: np.ndarray,
-    dof: np.ndarray,
+    spectrum: Spectrum, targets: np.ndarray, in_components: np.ndarray, *about: np.ndarray
 ) -> LinearFit:
+    """The coefficients of the features themselves; `about` are alpha, at_edge and dof."""
     coefficients = (spectrum.right.T @ in_components) / spectrum.scale[:, None]
-    return LinearFit(spectrum.centre, coefficients, targets.mean(axis=0), alpha, at_edge, dof)
+    return LinearFit(spectrum.centre, coefficients, targets.mean(axis=0), *about)
 
 
 def _least_left_out_error(left: np.ndarray, targets: np.ndarray, shrinkages: np.ndarray) -> np.ndarray:

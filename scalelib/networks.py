@@ -19,21 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib import control, squeezenet
+from scalelib import control, graph, squeezenet
 from scalelib.datasets import sources
 from scalelib.errors import WeightsError, did_you_mean
-from scalelib.graph import (
-    Step,
-    adopt,
-    brief,
-    copy_model,
-    depths,
-    fields,
-    keras,
-    loadable,
-    seeded,
-    weights_digest,
-)
+from scalelib.graph import Step, brief, copy_model, keras, loadable, seeded, weights_digest
 from scalelib.taps import choose_taps, resolve, taps_of
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
@@ -49,10 +38,7 @@ _TRAINED_AT = {
     "EfficientNetV2B1": 240, "EfficientNetV2B2": 260, "EfficientNetV2B3": 300,
     "EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480, "SqueezeNet": 227, "control": 64,
 }  # fmt: skip
-_OURS: dict[str, Callable[..., Any]] = {
-    "SqueezeNet": squeezenet.build_squeezenet,
-    "control": control.build_control,
-}
+_OURS: dict[str, Any] = {"SqueezeNet": squeezenet.build_squeezenet, "control": control.build_control}
 
 
 @dataclass(frozen=True)
@@ -196,7 +182,7 @@ def load_network(
         if architecture:
             source = _build(architecture, weights, weights_seed, size, data_root, options)
             name = architecture if options.get("alpha", 1) == 1 else f"{architecture} {options['alpha']}"
-            model, steps, label = *adopt(source, name=name), Path(weights).name
+            model, steps, label = *graph.adopt(source, name=name), Path(weights).name
         else:
             what = "a model that is given takes no options"
             loadable(not options, what, ", ".join(options), "They go with a network's name")
@@ -239,7 +225,7 @@ def describe(net: Network) -> pd.DataFrame:
     >>> table.receptive_field.tolist()
     [5, 14, 40, 92, 196]
     """
-    seen, depth = fields(net.steps), depths(net.steps)
+    seen, depth = graph.fields(net.steps), graph.depths(net.steps)
     rows = []
     for tap, layer in net.taps.items():
         tensor = net.tensor(tap)
@@ -396,27 +382,18 @@ def find_imagenet_file(name: str, *, root: PathLike | None = None, **options: An
     (wanted, digest), (other, _) = (
         imagenet_file(name, **options | {"include_top": on}) for on in (top, not top)
     )
-    here = {
-        file: [folder / file for folder in folders if (folder / file).is_file()] for file in (wanted, other)
-    }
+    here = [folder / wanted for folder in folders if (folder / wanted).is_file()]
     flags = f" --alpha {options['alpha']}" if "alpha" in options else ""
     hint = f"Put it into {folders[1]}, or run: scalelib fetch --weights {name}{flags}{'' if top else ' --no-top'}"
-    if here[other]:
+    if any((folder / other).is_file() for folder in folders):
         hint += f"\n{other} is here: load_network({name!r}, include_top={not top}, …) would use it"
     received = f"no {wanted} in {' or '.join(map(str, folders))}"
-    loadable(
-        here[wanted], f"the ImageNet weights of {name} are not on this machine", received, hint, WeightsError
-    )
-    [file, *_] = here[wanted]
-    received = f"{file}, whose digest is not {digest}"
-    loadable(
-        hash_matches(file, digest),
-        f"{wanted} is damaged",
-        received,
-        "Delete it, and fetch it again",
-        WeightsError,
-    )
-    return file
+    rule = f"the ImageNet weights of {name} are not on this machine"
+    loadable(here, rule, received, hint, WeightsError)
+    whole, received = hash_matches(here[0], digest), f"{here[0]}, whose digest is not {digest}"
+    advice = "Delete it, and fetch it again"
+    loadable(whole, f"{wanted} is damaged", received, advice, WeightsError)
+    return here[0]
 
 
 def load_weight_file(model: Any, file: Path, *, network: str) -> None:
@@ -425,18 +402,16 @@ def load_weight_file(model: Any, file: Path, *, network: str) -> None:
     The file: ``.weights.h5`` or ``.h5`` as ``save_weights`` writes it, a whole model as ``.keras`` or ``.h5``, or
     SqueezeNet's Deep Compression file ``.net``.
     """
-    with _readable(
-        file, f"It must hold all arrays of {network}, with its options; fetch a damaged one again"
-    ):
+    advice = f"It must hold all arrays of {network}, with its options; fetch a damaged one again"
+    with _readable(file, advice):
         if file.suffix == ".net":
             squeezenet.load_deep_compression(model, file)
         elif file.suffix == ".keras":
             model.set_weights(keras.models.load_model(file, compile=False).get_weights())
         else:  # Keras skips what the file lacks with no more than a warning
             for layer in model.layers:
-                layer.set_weights(
-                    [np.where(_is_float(array), np.nan, array) for array in layer.get_weights()]
-                )
+                unset = [np.where(_is_float(array), np.nan, array) for array in layer.get_weights()]
+                layer.set_weights(unset)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 model.load_weights(file)

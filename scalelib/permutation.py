@@ -93,7 +93,7 @@ def permutation_test(
     arrays, y, labels = check_problem(acts, measures, groups=groups, operation=operation)
     stratum = check_labels(strata, len(y), name="strata", operation=operation)
     require(stratum is not None or not per_stratum, operation, "per_stratum needs strata", "strata=None")
-    targets = np.column_stack([y, _permuted(y, stratum, labels, permutations, seed, operation)])
+    targets = np.column_stack([y, _permuted(y, [stratum, labels], permutations, seed, operation)])
 
     parts = [np.arange(len(y))]
     if per_stratum and stratum is not None:
@@ -134,26 +134,19 @@ def _table(arrays: dict[str, np.ndarray], statistic: np.ndarray, estimator: str)
 
 
 def _permuted(
-    y: np.ndarray,
-    strata: np.ndarray | None,
-    groups: np.ndarray | None,
-    permutations: int,
-    seed: int,
-    operation: str,
+    y: np.ndarray, labels: list[np.ndarray | None], permutations: int, seed: int, operation: str
 ) -> np.ndarray:
     """Measures permuted within cells of one stratum and one group, a permutation per column."""
-    levels = [labels for labels in (strata, groups) if labels is not None]
+    levels = [codes for codes in labels if codes is not None]
     keys = np.stack(levels, axis=1) if levels else np.zeros((len(y), 1), int)
     cell = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
     cells = [np.flatnonzero(cell == code) for code in range(cell.max() + 1)]
     possible = sum(_log_arrangements(y[rows]) for rows in cells)
-    require(
-        possible >= np.log(permutations + 1) - 1e-9,
-        operation,
-        f"at least {permutations + 1} different orders of the measures must be possible",
-        f"{np.exp(min(possible, np.log(permutations + 1))):.0f}, within {len(cells)} cells of the same stratum and group",
-        "Where a measure belongs to the group as a whole, pass one row per group instead of groups=.",
-    )
+    wanted = np.log(permutations + 1)
+    rule = f"at least {permutations + 1} different orders of the measures must be possible"
+    received = f"{np.exp(min(possible, wanted)):.0f}, within {len(cells)} cells of the same stratum and group"
+    advice = "Where a measure belongs to the group as a whole, pass one row per group instead of groups=."
+    require(possible >= wanted - 1e-9, operation, rule, received, advice)
     columns = np.empty((len(y), permutations))
     rng = np.random.default_rng([seed, 3])
     for column in range(permutations):

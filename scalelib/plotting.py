@@ -63,11 +63,6 @@ def merged_legend(fig: Figure, axes: Iterable[Axes] | None = None, **options: An
     fig.legend(list(handles.values()), list(handles), **where | options)
 
 
-def legend_below(fig: Figure, axes: Iterable[Axes], *, columns: int = 2) -> None:
-    """One legend under a figure for all of its axes, each label once."""
-    merged_legend(fig, axes, ncols=columns)
-
-
 def _columns(labels: Iterable[str]) -> int:
     """How many labels stand beside each other in a full-width figure."""
     labels = list(labels)
@@ -88,11 +83,9 @@ def line_facets(table: pd.DataFrame, *, height: float, **options: Any) -> sns.Fa
     for ax in grid.axes[1:].flat if grid.row_names else ():
         ax.set_title("")
     labels = [text.get_text() for text in grid.legend.get_texts()]
-    across = _columns(labels)
+    across, down = _columns(labels), -(-grid.axes.size // columns)
     sns.move_legend(grid, "outside lower center", ncols=across, title=None, fontsize=8)
-    grid.figure.set_size_inches(
-        WIDTH, height * -(-grid.axes.size // columns) - 0.2 * (-len(labels) // across)
-    )
+    grid.figure.set_size_inches(WIDTH, height * down - 0.2 * (-len(labels) // across))
     grid.figure.set_layout_engine("constrained")
     return grid
 
@@ -113,17 +106,10 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
     shown = summary.assign(x=summary.groupby("network").tap.transform(lambda taps: pd.factorize(taps)[0]))
     columns = min(2, shown.network.nunique())
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
-        grid = sns.FacetGrid(
-            shown,
-            col="network",
-            col_wrap=columns,
-            hue="curve",
-            palette=list(styles.pop("color")),
-            hue_kws=styles.to_dict("list"),
-            sharex=False,
-            height=3.1,
-            aspect=WIDTH / columns / 3.1,
-        )
+        hues: dict[str, Any] = {"hue": "curve", "palette": list(styles.pop("color"))}
+        hues["hue_kws"] = styles.to_dict("list")
+        size: dict[str, Any] = {"sharex": False, "height": 3.1, "aspect": WIDTH / columns / 3.1}
+        grid = sns.FacetGrid(shown, col="network", col_wrap=columns, **hues, **size)
         grid.map_dataframe(_curve, floor=floor, bands=bands)
     grid.set_titles("{col_name}")
     grid.set(ylim=(floor - 0.08, 1.0))

@@ -158,48 +158,33 @@ def choose_and_report(
     first = first_half(labels, units, np.random.default_rng([random_state, len(y)]))
     candidates = _allowed(candidates, list(arrays), operation=operation)
     names = np.unique(labels).tolist()
+    how: dict[str, Any] = {"estimator": estimator, "repeats": repeats, "random_state": random_state}
+    how["conditions"] = "true"
     halves = []
     for half in (first, ~first):
         parts = []
         for name in names:
             rows = np.flatnonzero(half & (labels == name))
-            rule, received = (
-                f"each half needs {MINIMUM_IMAGES} images of a class",
-                f"{len(rows)} of class {name!r}",
-            )
+            rule = f"each half needs {MINIMUM_IMAGES} images of a class"
             advice = "Leave the class out, or bring more images (or more groups)"
-            require(len(rows) >= MINIMUM_IMAGES, operation, rule, received, advice)
-            part = layerwise_r2(
-                {tap: array[rows] for tap, array in arrays.items()},
-                y[rows],
-                estimator=estimator,
-                repeats=repeats,
-                groups=None if units is None else units[rows],
-                conditions="true",
-                random_state=random_state,
-            )
-            parts.append(part.assign(object_class=name))
+            enough, received = len(rows) >= MINIMUM_IMAGES, f"{len(rows)} of class {name!r}"
+            require(enough, operation, rule, received, advice)
+            part = {tap: array[rows] for tap, array in arrays.items()}
+            found = layerwise_r2(part, y[rows], groups=None if units is None else units[rows], **how)
+            parts.append(found.assign(object_class=name))
         halves.append(pd.concat(parts, ignore_index=True))
     records = []
     for number, (choosing, reporting) in enumerate((halves, halves[::-1]), 1):
         tap = best_layer(choosing, estimator=estimator, candidates=candidates)
         for name in names:
-            chose = choosing[choosing.object_class == name]
-            report = reporting[reporting.object_class == name]
+            chose, report = (half[half.object_class == name] for half in (choosing, reporting))
+            n_choose, n_report = (part.n_train.iloc[0] + part.n_test.iloc[0] for part in (chose, report))
+            sizes = {"n_choose": n_choose, "n_report": n_report}
             reported = report.r2_test[report.tap == tap]
-            records.append(
-                {
-                    "half": number,
-                    "tap": tap,
-                    "object_class": name,
-                    "n_choose": int(chose.n_train.iloc[0] + chose.n_test.iloc[0]),
-                    "n_report": int(report.n_train.iloc[0] + report.n_test.iloc[0]),
-                    "r2_choose": chose.r2_test[chose.tap == tap].mean(),
-                    "r2_report": reported.mean(),
-                    "r2_report_sd": reported.std(ddof=1),
-                    "r2_report_best": report[report.tap.isin(candidates)].groupby("tap").r2_test.mean().max(),
-                }
-            )
+            best = report[report.tap.isin(candidates)].groupby("tap").r2_test.mean().max()
+            scores = {"r2_choose": chose.r2_test[chose.tap == tap].mean(), "r2_report": reported.mean()}
+            scores |= {"r2_report_sd": reported.std(ddof=1), "r2_report_best": best}
+            records.append({"half": number, "tap": tap, "object_class": name, **sizes, **scores})
     return pd.DataFrame(records)
 
 

@@ -57,7 +57,7 @@ def train_test_splits(
         train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         rule = f"a split needs at least {MINIMUM_TRAIN} training and {MINIMUM_TEST} test images"
         received = (
-            f"{len(train)} and {len(test)} in repeat {repeat} (from {n_images} images in {n_units} groups)"
+            f"{len(train)} and {len(test)} in repeat {repeat}, of {n_images} images in {n_units} groups"
         )
         advice = "Use more images, more even groups, or another test_size."
         require(len(train) >= MINIMUM_TRAIN and len(test) >= MINIMUM_TEST, operation, rule, received, advice)
@@ -66,8 +66,7 @@ def train_test_splits(
 
 
 COLUMNS = (
-    *("tap", "channels", "n_train", "n_test", "estimator", "condition", "repeat"),
-    *("alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"),
+    "tap channels n_train n_test estimator condition repeat alpha alpha_at_edge dof r2_train r2_test mae_test"
 )
 
 
@@ -95,7 +94,7 @@ def _fold_rows(
     columns: np.ndarray,
     fold: tuple[np.ndarray, np.ndarray],
     estimators: tuple[str, ...],
-    labels: Mapping[str, Any],
+    repeat: int,
     conditions: tuple[str, ...] = ("true",),
 ) -> Iterator[dict[str, Any]]:
     """A row of `COLUMNS` per estimator and column of targets, fitted on one side of a fold and scored on the other."""
@@ -112,12 +111,8 @@ def _fold_rows(
         }
         sizes = {"channels": X.shape[1], "n_train": len(train), "n_test": len(test)}
         for k, condition in enumerate(conditions):
-            row = {"tap": tap, "estimator": name, "condition": condition, **sizes, **labels}
+            row = {"tap": tap, "estimator": name, "condition": condition, "repeat": repeat, **sizes}
             yield row | {score: values[k] for score, values in scores.items()}
-
-
-def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(records, columns=list(COLUMNS))
 
 
 def random_projection(
@@ -164,13 +159,10 @@ def random_projection(
     check_choice(narrow, ("refuse", "keep"), name="way with narrow taps", operation=operation)
     arrays = check_activations(acts, None, operation=operation)
     too_narrow = {tap: X.shape[1] for tap, X in arrays.items() if X.shape[1] < width}
-    require(
-        narrow == "keep" or not too_narrow,
-        operation,
-        "a projection cannot widen a tap",
-        f"width {width}, and {len(too_narrow)} narrower taps: {too_narrow}",
-        f"width={min(too_narrow.values(), default=width)} suits all taps; narrow='keep' leaves narrow ones as they are.",
-    )
+    received = f"width {width}, and {len(too_narrow)} narrower taps: {too_narrow}"
+    advice = f"width={min(too_narrow.values(), default=width)} suits all; narrow='keep' leaves narrow ones as they are"
+    fits = narrow == "keep" or not too_narrow
+    require(fits, operation, "a projection cannot widen a tap", received, advice)
     return {
         tap: X.astype(np.float64) if tap in too_narrow else _project(tap, X, width, seed)
         for tap, X in arrays.items()
@@ -301,15 +293,12 @@ def layerwise_r2(
     targets = [_targets(y, conditions, random_state, repeat) for repeat in range(repeats)]
     for repeat, (rows, columns) in enumerate(zip(splits, targets, strict=True)):
         refuse_constant_folds(columns, *rows, operation=operation, where=f"repeat {repeat}")
+    records: list[dict[str, Any]] = []
     with one_thread():
-        return _tidy(
-            [
-                row
-                for tap, X in arrays.items()
-                for repeat, (fold, columns) in enumerate(zip(splits, targets, strict=True))
-                for row in _fold_rows(tap, X, columns, fold, estimators, {"repeat": repeat}, conditions)
-            ]
-        )
+        for tap, X in arrays.items():
+            for repeat, (fold, columns) in enumerate(zip(splits, targets, strict=True)):
+                records += _fold_rows(tap, X, columns, fold, estimators, repeat, conditions)
+    return pd.DataFrame(records, columns=COLUMNS.split())
 
 
 def _targets(y: np.ndarray, conditions: tuple[str, ...], random_state: int, repeat: int) -> np.ndarray:
@@ -396,5 +385,5 @@ def learning_curve(
             refuse_constant_folds(columns, part, test, operation=operation, where=where)
             with one_thread():
                 for tap, X in arrays.items():
-                    records += _fold_rows(tap, X, columns, (part, test), names, {"repeat": repeat})
-    return _tidy(records)
+                    records += _fold_rows(tap, X, columns, (part, test), names, repeat)
+    return pd.DataFrame(records, columns=COLUMNS.split())

@@ -18,12 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Template
 
 from scalelib.errors import ResultsError, require
 
@@ -163,9 +162,7 @@ class Card:
 
     def _repr_html_(self) -> str:
         template = Path(__file__).parent / "assets" / "card.html.jinja"
-        page = Environment(autoescape=True, trim_blocks=True).from_string(
-            template.read_text(encoding="utf-8")
-        )
+        page = Template(template.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True)
         return page.render(self.data)
 
     def __repr__(self) -> str:
@@ -241,9 +238,12 @@ class Run:
             for name, (file, content) in packed.items()
         }
         data = self._card(datasets, networks) | {"tables": about}
-        plain = methodcaller("item")  # NumPy's scalars
         try:
-            text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=plain)
+            plain: dict[str, Any] = {
+                "allow_nan": False,
+                "default": lambda scalar: scalar.item(),
+            }  # NumPy's scalars
+            text = json.dumps(data, indent=1, sort_keys=True, **plain)
         except (AttributeError, TypeError, ValueError) as error:
             raise ResultsError(
                 f"write: the card must be plain JSON.\nReceived: {error} in the parameters of {self.name}.\n"

@@ -18,10 +18,7 @@ from scalelib.validation import check_choice
 
 UNITS = ("repeat", "weights_seed")
 SCORES = frozenset(
-    {
-        *("channels", "n_train", "n_test", "alpha", "alpha_at_edge", "dof"),
-        *("r2_train", "r2_test", "mae_test"),
-    }
+    ["channels", "n_train", "n_test", "alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"]
 )
 NEVER_MIXED = ("tap", "estimator", "condition", "measure", "network", "weights", "width")
 
@@ -67,22 +64,9 @@ def _units_of(
     group: pd.DataFrame, by: Sequence[str], value: str, unit: str, operation: str
 ) -> tuple[np.ndarray, float]:
     """One value per unit, and the share that corrects their variance (0 where units are independent)."""
-    _refuse_mixture(group, by, unit, operation)
-    per_unit = group.groupby(unit, sort=True, dropna=False)[value].agg(["mean", "size"])
-    rows = per_unit["size"]
-    rule = f"each {unit} must have as many rows as the others of its group"
-    advice = "A part of the table is missing, or by= leaves out a column."
-    require(rows.nunique() <= 1, operation, rule, f"from {rows.min()} to {rows.max()}", advice)
-    share = float((group.n_test / group.n_train).mean()) if unit == "repeat" else 0.0
-    return per_unit["mean"].to_numpy(), share
-
-
-def _refuse_mixture(group: pd.DataFrame, by: Sequence[str], unit: str, operation: str) -> None:
     seeds = ("weights_seed",) if unit == "repeat" else ()  # several networks are no repeats of one
     for column in (*NEVER_MIXED, *seeds):
-        if column in by or column not in group:
-            continue
-        values = list(group[column].unique())
+        values = list(group[column].unique()) if column in group and column not in by else []
         advice = f"Add {column!r} to by=, or select one of them first."
         if column == "weights_seed":
             advice += " For random weights unit='weights_seed' takes the seed as what was sampled."
@@ -90,10 +74,15 @@ def _refuse_mixture(group: pd.DataFrame, by: Sequence[str], unit: str, operation
         require(len(values) <= 1, operation, rule, ", ".join(map(repr, values[:4])), advice)
     twice = int(group.duplicated(_labels_of(group)).sum())
     rule = "one group must not hold several rows with the same labels"
-    advice = (
-        "Perhaps by= leaves out a column, such as 'n_train' of a learning curve, or a table was added twice."
-    )
+    advice = "Perhaps by= leaves out a column, such as a learning curve's 'n_train', or a table came twice."
     require(not twice, operation, rule, f"{twice} such rows", advice)
+    per_unit = group.groupby(unit, sort=True, dropna=False)[value].agg(["mean", "size"])
+    rows = per_unit["size"]
+    rule = f"each {unit} must have as many rows as the others of its group"
+    advice = "A part of the table is missing, or by= leaves out a column."
+    require(rows.nunique() <= 1, operation, rule, f"from {rows.min()} to {rows.max()}", advice)
+    share = float((group.n_test / group.n_train).mean()) if unit == "repeat" else 0.0
+    return per_unit["mean"].to_numpy(), share
 
 
 def summarize(
@@ -215,9 +204,8 @@ def compare_taps(
     """
     operation = "compare_taps"
     by = [by] if isinstance(by, str) else list(by)
-    _check_table(
-        table, ["tap", *by, "repeat", unit, value, "n_train", "n_test"], value, unit, level, operation
-    )
+    needed = ["tap", *by, "repeat", unit, value, "n_train", "n_test"]
+    _check_table(table, needed, value, unit, level, operation)
     check_choice((a, b), list(dict.fromkeys(table.tap)), name="tap", operation=operation)
     require("tap" not in by, operation, "two taps are compared within a group", f"by={by}")
     records = []
@@ -239,12 +227,10 @@ def _pair(group: pd.DataFrame, a: str, b: str, operation: str) -> pd.DataFrame:
         if column == "repeat" or max(first[column].nunique(), second[column].nunique()) > 1
     ]
     pairs = first.merge(second, on=labels, suffixes=("", "_of_b"))
-    require(
-        len(first) == len(second) == len(pairs) and (pairs.n_test == pairs.n_test_of_b).all(),
-        operation,
-        "each row of one tap needs exactly one of the other, from the same split",
-        f"{len(first)} rows of {a!r} and {len(second)} of {b!r}, {len(pairs)} pairs by {', '.join(labels)}",
-    )
+    paired = len(first) == len(second) == len(pairs) and (pairs.n_test == pairs.n_test_of_b).all()
+    rule = "each row of one tap needs exactly one of the other, from the same split"
+    rows = f"{len(first)} rows of {a!r} and {len(second)} of {b!r}"
+    require(paired, operation, rule, f"{rows}, {len(pairs)} pairs by {', '.join(labels)}")
     return pairs[list(group.columns) + [f"{column}_of_b" for column in group if f"{column}_of_b" in pairs]]
 
 
@@ -314,13 +300,8 @@ def compare_rows(
                 difference = (mean[first] - mean[second]).dropna().to_numpy()
                 low, high = subset_interval(difference, level=level)
                 seeds = min(part.loc[part["row"] == row, "seed"].nunique() for row in (first, second))
-                names = {
-                    "network": network,
-                    "target": target,
-                    "score": value,
-                    "first": first,
-                    "second": second,
-                }
+                names: dict[str, Any] = {"network": network, "target": target, "score": value}
+                names |= {"first": first, "second": second}
                 counts = {"n_slides": len(difference), "seeds": seeds, "difference": float(difference.mean())}
                 signs = {"slides_above_zero": int((difference > 0).sum()), "p": sign_flip_test(difference)}
                 records.append({**names, **counts, "low": low, "high": high, **signs})

@@ -149,10 +149,9 @@ def resolve(name: str, taps: Mapping[str, str], *, network: str, operation: str)
     known = plain | {layer: tap for tap, layer in taps.items()} | {tap: tap for tap in taps}
     found = known.get(str(name)) or known.get(re.sub(r"[-_ ]", "", str(name)).lower())
     rule = f"no layer {str(name)!r} in {network}; taps are {', '.join(taps)}"
-    hint = (
-        did_you_mean(str(name), [*taps, *taps.values()]) or "load_network(…, taps=[…]) makes any layer a tap"
-    )
-    require(found, operation, rule, repr(name), hint, error=NetworkError)
+    hint = did_you_mean(str(name), [*taps, *taps.values()])
+    advice = hint or "load_network(…, taps=[…]) makes any layer a tap"
+    require(found, operation, rule, repr(name), advice, error=NetworkError)
     return str(found)
 
 

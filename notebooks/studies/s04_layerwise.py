@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, legend_below, r2_by_tap, short_tap
+from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, merged_legend, r2_by_tap, short_tap
 from scalelib.pruning import OUTPUT_TAPS, best_layer
 from scalelib.statistics import compare_taps, summarize
 
@@ -196,7 +196,7 @@ def paper_figure(
         title = "trained weights" if is_trained else curve
         ax.set(title=title, xlabel="relative depth of the tap", xlim=(-0.03, 1.03), ylim=(-0.03, 1.0))
     axes[0].set_ylabel("mean of exp(R²)/e, least squares")
-    legend_below(fig, axes, columns=3)
+    merged_legend(fig, axes, ncols=3)
     return fig
 
 

@@ -75,10 +75,8 @@ def _packages() -> list[dict[str, str]]:
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
             found = next((one.version for one in metadata.distributions(name=wanted.name)), "none")
             fits = found != "none" and wanted.specifier.contains(found, prereleases=True)
-            state = "fits" if fits else "does not fit"
-            rows.append(
-                {"name": wanted.name, "found": found, "wanted": str(wanted.specifier), "state": state}
-            )
+            row = {"name": wanted.name, "found": found, "wanted": str(wanted.specifier)}
+            rows.append(row | {"state": "fits" if fits else "does not fit"})
     return rows
 
 

@@ -35,12 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("images and measures").add_argument
     add("--images", required=True, metavar="FOLDER", help="folder of images, with subfolders")
     add("--measures", required=True, metavar="CSV", help="one row per image, with a header")
-    add(
-        "--image-column",
-        default="image",
-        metavar="NAME",
-        help="column of image paths or names (default: image)",
-    )
+    names = "column of image paths or names (default: image)"
+    add("--image-column", default="image", metavar="NAME", help=names)
     add("--measure-column", required=True, metavar="NAME", help="column of numbers to be read")
     add("--groups", metavar="NAME", help="column (patient, slide …) never split between sides")
     add = parser.add_argument_group("how").add_argument
@@ -71,9 +67,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"Network: {net.name}, weights: {net.weights}, {taps}, {size}")
     print(f"Fed with: {fed_with(net)}", flush=True)
     columns = {name: given[name] for name in ("image_column", "measure_column")}
-    dataset, left_out = read_measures(
-        options.images, options.measures, **columns, group_column=options.groups
-    )
+    columns["group_column"] = options.groups
+    dataset, left_out = read_measures(options.images, options.measures, **columns)
     lines = [f"\n  {count:5d} × {reason}" for reason, count in dataset.excluded.items()]
     print(f"Images: {len(dataset.table)} used{'; left out:' if lines else ', none left out'}{''.join(lines)}")
     how = {"batch_size": options.batch_size, "resize": options.resize}
@@ -108,9 +103,8 @@ def _regress(acts: dict[str, Any], table: Any, options: argparse.Namespace) -> d
     how = {name: getattr(options, name) for name in ("estimator", "repeats", "random_state")}
     how["groups"] = table.get("group")
     taps = track(acts, label="regression", unit="tap")
-    rows = pd.concat(
-        [layerwise_r2({tap: acts[tap]}, table.measure, **how) for tap in taps], ignore_index=True
-    )
+    parts = [layerwise_r2({tap: acts[tap]}, table.measure, **how) for tap in taps]
+    rows = pd.concat(parts, ignore_index=True)
     tables = {"layerwise_r2": rows, "summary": summarize(rows)}
     try:
         tables["choice"] = choose_and_report(acts, table.measure, **how)

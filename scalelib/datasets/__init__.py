@@ -72,11 +72,8 @@ class Dataset:
             With the table's index renewed; counts of exclusions and digest are those of the whole.
         """
         positions = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
-        images = (
-            self.images[positions]
-            if isinstance(self.images, np.ndarray)
-            else [self.images[int(i)] for i in positions]
-        )
+        images: Any = self.images
+        images = images[positions] if isinstance(images, np.ndarray) else [images[int(i)] for i in positions]
         table = self.table.iloc[positions].reset_index(drop=True)
         return Dataset(self.name, images, table, self.excluded, self.source, self.digest)
 

@@ -110,9 +110,8 @@ def load_voc(
     table = pd.DataFrame(rows)
     sha256 = table.pop("sha256")
     images = [folder / "JPEGImages" / f"{name}.jpg" for name in table.image]
-    return Dataset(
-        f"VOC{year} {split}", images, table, counts, SOURCE.format(year=year), _digest(table, sha256)
-    )
+    source, digest = SOURCE.format(year=year), _digest(table, sha256)
+    return Dataset(f"VOC{year} {split}", images, table, counts, source, digest)
 
 
 def _listed(folder: Path, year: int, split: str) -> list[str]:
@@ -176,24 +175,12 @@ def _describe(
     if size != (width, height):
         return "no usable image"
     wide, high = (x1 - x0 + 1) / width, (y1 - y0 + 1) / height
-    return {
-        "image": name,
-        "object_class": chosen.name,
-        "area_ratio": wide * high,
-        "sqrt_area_ratio": math.sqrt(wide * high),
-        "box_x0": x0 - 1,
-        "box_y0": y0 - 1,
-        "box_x1": x1,
-        "box_y1": y1,
-        "box_width_ratio": wide,
-        "box_height_ratio": high,
-        "width": width,
-        "height": height,
-        "n_objects": len(objects),
-        "difficult": chosen.difficult,
-        "truncated": chosen.truncated,
-        "sha256": hashlib.sha256(content).digest(),
-    }
+    named = {"image": name, "object_class": chosen.name}
+    area = {"area_ratio": wide * high, "sqrt_area_ratio": math.sqrt(wide * high)}
+    box = {"box_x0": x0 - 1, "box_y0": y0 - 1, "box_x1": x1, "box_y1": y1}
+    sides = {"box_width_ratio": wide, "box_height_ratio": high, "width": width, "height": height}
+    flags = {"n_objects": len(objects), "difficult": chosen.difficult, "truncated": chosen.truncated}
+    return {**named, **area, **box, **sides, **flags, "sha256": hashlib.sha256(content).digest()}
 
 
 def _digest(table: pd.DataFrame, images: Iterable[bytes]) -> str:
