@@ -28,7 +28,7 @@ from scalelib.validation import check_choice, check_count
 
 _PATH = (str, os.PathLike)
 Images = np.ndarray | Sequence[Any] | Iterable[Any]
-POOLINGS = ("avg", "max")
+POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 FORMAT = 2
 PART = 256
 """Images in a part of the cache: what a killed run loses at most."""
@@ -165,11 +165,10 @@ def tap_reader(net: Network, asked: Mapping[str, str], *, pooling: str | None) -
     key = (pooling, *((name, id(tensor)) for name, tensor in tensors.items()))
     built = _READERS.setdefault(net.model, {})
     if key not in built:
-        kinds = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
         for number, (name, tensor) in enumerate(tensors.items()):
             if pooling is not None and len(tensor.shape) > 2:
                 # a name of its own: Keras's automatic ones may be those of layers in a saved model
-                tensors[name] = kinds[pooling](name=f"tap_reader_{number}")(tensor)
+                tensors[name] = POOLINGS[pooling](name=f"tap_reader_{number}")(tensor)
         built[key] = keras.Model(net.model.inputs[0], tensors, name="tap_reader")
     return built[key]
 

@@ -186,18 +186,10 @@ def fit_rcv(
     slope = float(np.linalg.norm(coefficients))
     received = f"{X.shape[1]} channels of {tap!r}; the mean of the {len(y)} measures is the best prediction"
     require(slope, operation, "the activations must tell something about the measure", received)
-    return RCV(
-        direction=coefficients / slope,
-        intercept=float(fit.offsets[0] - fit.centre @ coefficients),
-        slope=slope,
-        r2=float(np.mean(scores)),
-        angle=_mean_angle(np.array(vectors)),
-        tap=tap,
-        estimator=estimator,
-        alpha=float(fit.alpha[0]),
-        n_images=len(y),
-        repeats=len(splits),
-    )
+    intercept, alpha = float(fit.offsets[0] - fit.centre @ coefficients), float(fit.alpha[0])
+    held_out: dict[str, Any] = {"r2": float(np.mean(scores)), "angle": _mean_angle(np.array(vectors))}
+    about: dict[str, Any] = {"tap": tap, "estimator": estimator, "n_images": len(y), "repeats": len(splits)}
+    return RCV(coefficients / slope, intercept, slope, alpha=alpha, **held_out, **about)
 
 
 def _mean_angle(vectors: np.ndarray) -> float:

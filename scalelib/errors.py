@@ -52,9 +52,7 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.6)
     close = sorted({lowered[name] for name in close}, key=lambda name: (abs(len(name) - len(wanted)), name))
-    if not close:
-        return ""
-    return "Did you mean " + " or ".join(repr(name) for name in close) + "?"
+    return f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def reason(error: ScalelibError) -> str:

@@ -20,13 +20,9 @@ MIN_SIDE = 4
 MAX_ASPECT = 50
 PAD_GREY = 128
 POLICIES = ("stretch", "crop", "pad")
-INTERPOLATIONS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "area": Image.Resampling.BOX,
-}
+_AS_IN_PILLOW = ("bilinear", "nearest", "bicubic", "lanczos")
+INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in _AS_IN_PILLOW}
+INTERPOLATIONS["area"] = Image.Resampling.BOX
 
 
 def read_image(image: str | os.PathLike[str] | np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from scalelib.taps import choose_taps, resolve, taps_of
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
 Size = tuple[int, int] | None
-AnySize = tuple[int | None, int | None]
+AnySize = tuple[int | None, int | None] | None
 PathLike = str | os.PathLike[str]
 
 # Side in px where it is not 224, the side of the others.
@@ -243,12 +243,7 @@ def application_names() -> list[str]:
 
 
 def _build(
-    name: str,
-    weights: PathLike,
-    seed: int,
-    size: AnySize | None,
-    root: PathLike | None,
-    options: dict[str, Any],
+    name: str, weights: PathLike, seed: int, size: AnySize, root: PathLike | None, options: dict[str, Any]
 ) -> Any:
     """A network known by name, with its weights."""
     known = [*application_names(), *_OURS]
@@ -279,7 +274,7 @@ def _build(
 
 
 def _given(
-    model: Any, weights: PathLike, size: AnySize | None, root: PathLike | None
+    model: Any, weights: PathLike, size: AnySize, root: PathLike | None
 ) -> tuple[str, Any, list[Step], str]:
     """A model that somebody brings, as an object or a file: its name, its copy, the graph, its weights' name."""
     label = "random" if weights == "random" else "given"
@@ -296,7 +291,7 @@ def _given(
     return model.name, copy, steps, label
 
 
-def _size(size: int | tuple[int, int] | str | None) -> AnySize | None:
+def _size(size: int | tuple[int, int] | str | None) -> AnySize:
     """Height and width from what a caller may write: a number, a pair, ``"any"`` or nothing."""
     if size is None or size == "any":
         return None if size is None else (None, None)
@@ -354,7 +349,7 @@ def imagenet_file(
     include_top: bool = True,
     alpha: float = 1.0,
     minimalistic: bool = False,
-    input_size: AnySize | None = None,
+    input_size: AnySize = None,
     **_: Any,
 ) -> tuple[str, str | None]:
     """The file of ImageNet weights of a network built with these options, and its digest if one is known.

@@ -117,20 +117,11 @@ def permutation_test(
 def _table(arrays: dict[str, np.ndarray], statistic: np.ndarray, estimator: str) -> pd.DataFrame:
     observed, null = statistic[:, 0], statistic[:, 1:]
     reached = observed[:, None] - 1e-9  # an order that equals the observed one is a tie, rounding aside
-    permutations = null.shape[1]
-    return pd.DataFrame(
-        {
-            "tap": list(arrays),
-            "channels": [X.shape[1] for X in arrays.values()],
-            "estimator": estimator,
-            "permutations": permutations,
-            "r2_test": observed,
-            "null_mean": null.mean(axis=1),
-            "null_q95": np.quantile(null, 0.95, axis=1),
-            "p": ((null >= reached).sum(axis=1) + 1) / (permutations + 1),
-            "p_max": ((null.max(axis=0) >= reached).sum(axis=1) + 1) / (permutations + 1),
-        }
-    )
+    p, p_max = (((some >= reached).sum(axis=1) + 1) / statistic.shape[1] for some in (null, null.max(axis=0)))
+    table = pd.DataFrame({"tap": list(arrays), "channels": [X.shape[1] for X in arrays.values()]})
+    table = table.assign(estimator=estimator, permutations=null.shape[1], r2_test=observed)
+    table = table.assign(null_mean=null.mean(axis=1), null_q95=np.quantile(null, 0.95, axis=1))
+    return table.assign(p=p, p_max=p_max)
 
 
 def _permuted(

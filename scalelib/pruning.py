@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import NetworkError, ResultsError, ScalelibError, did_you_mean, require
+from scalelib.errors import NetworkError, ResultsError, did_you_mean, require
 from scalelib.graph import copy_model, keras, seeded
 from scalelib.networks import Network, resolve_tap
 from scalelib.regression import layerwise_r2
@@ -271,10 +271,6 @@ def cost_table(net: Network, taps: Iterable[str], *, batch_size: int = 32, repea
     machine slows all of them alike.
     """
     taps = list(taps)
-    good = taps and min(batch_size, repeats) >= 1 and net.input_size is not None
-    rule = "at least one tap, batch_size and repeats of at least 1, and a fixed input size"
-    received = f"taps={taps}, batch_size={batch_size}, repeats={repeats}, input_size={net.input_size}"
-    require(good, "cost_table", rule, received, error=ScalelibError)
     models = [prune(net, at=tap) for tap in taps]
     batch = np.random.default_rng(0).normal(size=(batch_size, *models[0].input_shape[1:])).astype(np.float32)
     times = np.empty((repeats + 1, len(models)))
@@ -284,16 +280,10 @@ def cost_table(net: Network, taps: Iterable[str], *, batch_size: int = 32, repea
             model.predict_on_batch(batch)
             times[repeat, place] = time.perf_counter() - started
     per_image = times[1:] * 1000 / batch_size
-    return pd.DataFrame(
-        {
-            "tap": taps,
-            "parameters": [model.count_params() for model in models],
-            "weights_mib": [4 * model.count_params() / 2**20 for model in models],
-            "activations_mib": [_activations(model) / 2**20 for model in models],
-            "forward_ms": np.median(per_image, axis=0),
-            "forward_ms_min": per_image.min(axis=0),
-        }
-    )
+    kept = [_activations(model) / 2**20 for model in models]
+    table = pd.DataFrame({"tap": taps, "parameters": [model.count_params() for model in models]})
+    table = table.assign(weights_mib=4 * table.parameters / 2**20, activations_mib=kept)
+    return table.assign(forward_ms=np.median(per_image, axis=0), forward_ms_min=per_image.min(axis=0))
 
 
 def _activations(model: keras.Model) -> int:

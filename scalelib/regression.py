@@ -101,14 +101,9 @@ def _fold_rows(
     train, test = fold
     for name, fit in fit_all(X[train], columns[train], estimators).items():
         fitted, predicted = fit.predict(X[train]), fit.predict(X[test])
-        scores = {
-            "alpha": fit.alpha,
-            "alpha_at_edge": fit.at_edge,
-            "dof": fit.dof,
-            "r2_train": r2(columns[train], fitted),
-            "r2_test": r2(columns[test], predicted),
-            "mae_test": np.abs(columns[test] - predicted).mean(axis=0),
-        }
+        scores = {"alpha": fit.alpha, "alpha_at_edge": fit.at_edge, "dof": fit.dof}
+        scores |= {"r2_train": r2(columns[train], fitted), "r2_test": r2(columns[test], predicted)}
+        scores |= {"mae_test": np.abs(columns[test] - predicted).mean(axis=0)}
         sizes = {"channels": X.shape[1], "n_train": len(train), "n_test": len(test)}
         for k, condition in enumerate(conditions):
             row = {"tap": tap, "estimator": name, "condition": condition, "repeat": repeat, **sizes}

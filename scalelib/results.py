@@ -239,11 +239,8 @@ class Run:
         }
         data = self._card(datasets, networks) | {"tables": about}
         try:
-            plain: dict[str, Any] = {
-                "allow_nan": False,
-                "default": lambda scalar: scalar.item(),
-            }  # NumPy's scalars
-            text = json.dumps(data, indent=1, sort_keys=True, **plain)
+            # what is not plain may be a scalar of NumPy
+            text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=lambda x: x.item())
         except (AttributeError, TypeError, ValueError) as error:
             raise ResultsError(
                 f"write: the card must be plain JSON.\nReceived: {error} in the parameters of {self.name}.\n"
@@ -253,7 +250,9 @@ class Run:
         try:
             for name, content in files.items():
                 write_atomic(staged / name, content)
-            stale = _tables_of(card) - set(files)
+            stale: set[str] = set()
+            with suppress(OSError, ValueError, KeyError):
+                stale = set(json.loads(card.read_text(encoding="utf-8"))["tables"]) - set(files)
             card.unlink(missing_ok=True)
             for name in files:
                 (staged / name).replace(self.path / name)
@@ -278,19 +277,15 @@ class Run:
             "notebook_digest": digest_notebook(notebook) if notebook.is_file() else None,
             "code": describe_code(),
             "environment": describe_environment(),
-            "datasets": [
-                {
-                    "name": dataset.name,
-                    "images": len(dataset.table),
-                    "counts": Counter(map(str, sorted(dataset.table.get("object_class", [])))),
-                    "excluded": dict(dataset.excluded),
-                    "digest": dataset.digest,
-                    "source": dataset.source,
-                }
-                for dataset in datasets
-            ],
+            "datasets": [_describe_dataset(dataset) for dataset in datasets],
             "networks": [dict(zip(keys, network, strict=True)) for network in unique],
         }
+
+
+def _describe_dataset(dataset: Any) -> dict[str, Any]:
+    counts = Counter(map(str, sorted(dataset.table.get("object_class", []))))
+    named = {name: getattr(dataset, name) for name in ("name", "digest", "source")}
+    return {**named, "images": len(dataset.table), "counts": counts, "excluded": dict(dataset.excluded)}
 
 
 def _pack(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
@@ -301,12 +296,6 @@ def _pack(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
     if name.endswith(".csv") and len(content) > LARGE:
         name += ".gz"
     return name, gzip.compress(content, mtime=0) if name.endswith(".gz") else content
-
-
-def _tables_of(card: Path) -> set[str]:
-    with suppress(OSError, ValueError, KeyError):
-        return set(json.loads(card.read_text(encoding="utf-8"))["tables"])
-    return set()
 
 
 @dataclass(frozen=True)

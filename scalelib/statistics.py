@@ -221,11 +221,8 @@ def compare_taps(
 def _pair(group: pd.DataFrame, a: str, b: str, operation: str) -> pd.DataFrame:
     """Rows of `a` beside those of `b` with the same labels, as far as labels tell rows of one tap apart."""
     first, second = (group[group.tap == tap] for tap in (a, b))
-    labels = [
-        column
-        for column in _labels_of(group)
-        if column == "repeat" or max(first[column].nunique(), second[column].nunique()) > 1
-    ]
+    tell_apart = (first.nunique() > 1) | (second.nunique() > 1)
+    labels = [column for column in _labels_of(group) if column == "repeat" or tell_apart[column]]
     pairs = first.merge(second, on=labels, suffixes=("", "_of_b"))
     paired = len(first) == len(second) == len(pairs) and (pairs.n_test == pairs.n_test_of_b).all()
     rule = "each row of one tap needs exactly one of the other, from the same split"

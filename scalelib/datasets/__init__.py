@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,5 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     received = f"{name!r}; there are {', '.join(DATASETS)}"
     require(name in DATASETS, "load_dataset", f"no dataset {name!r}", received, did_you_mean(name, DATASETS))
     loader = DATASETS[name]
-    if isinstance(loader, str):
-        module, _, function = loader.partition(":")
-        loader = getattr(import_module(module), function)
-    return loader(**options)
+    load: Callable[..., Dataset] = resolve_name(loader) if isinstance(loader, str) else loader
+    return load(**options)

@@ -124,12 +124,8 @@ class Source:
         return place
 
 
-def _read_sources() -> dict[str, Source]:
-    text = resources.files("scalelib").joinpath("assets", "sources.yaml").read_text("utf-8")
-    return {name: Source(name=name, **entry) for name, entry in yaml.safe_load(text).items()}
-
-
-SOURCES = _read_sources()
+_TABLE = resources.files("scalelib").joinpath("assets", "sources.yaml").read_text("utf-8")
+SOURCES = {name: Source(name=name, **entry) for name, entry in yaml.safe_load(_TABLE).items()}
 
 
 def find_source(name: str) -> Source:
