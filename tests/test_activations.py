@@ -226,7 +226,7 @@ def test_what_is_no_set_of_images_is_refused(net, images, words):
         ({"pooling": "none"}, DataError, "'avg', 'max'"),
         ({"batch_size": 0}, DataError, "batch_size"),
         ({"workers": 1.5}, DataError, "workers"),
-        ({"resize": "squash"}, DataError, "stretch, crop, pad"),
+        ({"resize": "squash"}, DataError, "'stretch', 'crop', 'pad'"),
         ({"interpolation": "bilinaer"}, DataError, "Did you mean 'bilinear'"),
     ],
 )
