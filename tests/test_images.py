@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,112 +11,74 @@ from PIL import Image
 from scalelib.errors import DataError
 from scalelib.images import check_resizing, read_image, resize_image
 
-
-@pytest.fixture
-def rgb() -> np.ndarray:
-    """Smooth colours with one sharp corner, 20 high and 30 wide."""
-    y, x = np.mgrid[:20, :30]
-    image = np.stack([x * 8, y * 12, (x + y) * 5], axis=-1).astype(np.uint8)
-    image[:5, :5] = 250
-    return image
-
-
-def saved(path: Path, picture: Image.Image, **options) -> Path:
-    picture.save(path, **options)
-    return path
+Y, X = np.mgrid[:20, :30]
+RGB = np.stack([X * 8, Y * 12, (X + Y) * 5], axis=-1).astype(np.uint8)
+GREY = RGB[..., :1]
+DEEP = np.linspace(0, 65535, RGB.size).astype(np.uint16).reshape(RGB.shape)
+ALPHA = np.where(X < 10, 0, np.where(X < 20, 51, 255))[..., None].astype(np.uint8)  # 51 = a fifth
+RGBA, OVER_WHITE = np.concatenate([RGB, ALPHA], -1), RGB * (ALPHA / 255) + 255 * (1 - ALPHA / 255)
+CYAN = Image.new("CMYK", (30, 20), (255, 0, 0, 0))
+PALETTE = Image.fromarray((X % 2).astype(np.uint8), "P")
+PALETTE.putpalette([10, 20, 30, 200, 100, 50])
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # the camera was held upright
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.bmp", "a.ppm", "png_inside.jpg"])
-def test_lossless_formats_give_their_pixels_exactly(tmp_path, rgb, name):
-    options = {"lossless": True} if name == "a.webp" else {"format": "PNG"} if name.endswith("jpg") else {}
-    path = saved(tmp_path / name, Image.fromarray(rgb), **options)
+def other_pages() -> dict[str, object]:
+    return {"save_all": True, "append_images": [Image.fromarray(255 - RGB)]}
+
+
+FILES = {
+    **{f"colours.{ending}": (Image.fromarray(RGB), {}, RGB, 0) for ending in ("png", "tif", "bmp", "ppm")},
+    "colours.webp": (Image.fromarray(RGB), {"lossless": True}, RGB, 0),
+    "png_inside.jpg": (Image.fromarray(RGB), {"format": "PNG"}, RGB, 0),
+    "grey.png": (Image.fromarray(RGB[..., 0]), {}, GREY, 0),
+    "bits.png": (Image.fromarray(RGB[..., 0] > 100), {}, 255 * (GREY > 100), 0),
+    "alpha.png": (Image.fromarray(RGBA), {}, OVER_WHITE, 1),
+    "alpha.tif": (Image.fromarray(RGBA), {}, OVER_WHITE, 1),
+    "alpha.webp": (Image.fromarray(RGBA), {"lossless": True, "exact": True}, OVER_WHITE, 1),
+    "palette.png": (PALETTE, {}, np.array([[10, 20, 30], [200, 100, 50]])[X % 2], 0),
+    "clear_palette.png": (PALETTE, {"transparency": 0}, np.array([[255] * 3, [200, 100, 50]])[X % 2], 0),
+    "ink.tif": (CYAN, {}, [0, 255, 255], 0),
+    "ink.jpg": (CYAN, {}, [0, 255, 255], 6),  # not inverted
+    "deep.png": (Image.fromarray(DEEP[..., 0]), {}, DEEP[..., :1] / 257, 1),  # scaled, not clipped
+    "deep.tif": (Image.fromarray(DEEP[..., 0]), {}, DEEP[..., :1] / 257, 1),
+    "deep_colours.tif": (DEEP, {}, DEEP / 257, 1),
+    "turned.png": (Image.fromarray(np.rot90(RGB)), {"exif": TURNED}, RGB, 0),
+    "phone.jpg": (Image.new("RGB", (30, 20), (9, 9, 9)), {"format": "MPO", **other_pages()}, [9, 9, 9], 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_give_their_upright_colours_on_white(tmp_path, name):
+    picture, options, expected, tolerance = FILES[name]
+    path = tmp_path / name
+    if isinstance(picture, Image.Image):
+        picture.save(path, **options)
+    else:
+        pytest.importorskip("tifffile").imwrite(path, picture)
     for given in (path, str(path)):
         image = read_image(given)
-        assert image.dtype == np.uint8
-        np.testing.assert_array_equal(image, rgb)
+        assert (image.dtype, image.shape) == (np.uint8, RGB.shape)
+        np.testing.assert_allclose(image.astype(float) - expected, 0, atol=tolerance)
 
 
-def test_grey_and_bilevel_are_repeated_over_three_channels(tmp_path, rgb):
-    grey = saved(tmp_path / "g.png", Image.fromarray(rgb[..., 0]))
-    np.testing.assert_array_equal(read_image(grey), rgb[..., :1].repeat(3, -1))
-    bits = rgb[..., 0] > 100
-    bilevel = saved(tmp_path / "b.png", Image.fromarray(bits))
-    np.testing.assert_array_equal(read_image(bilevel), np.where(bits, 255, 0)[..., None].repeat(3, -1))
-
-
-@pytest.mark.parametrize("ending", ["png", "webp", "tif"])
-def test_transparency_is_composited_over_white(tmp_path, rgb, ending):
-    alpha = np.full((20, 30, 1), 255, np.uint8)
-    alpha[:, :10], alpha[:, 10:20] = 0, 51  # 51 = a fifth
-    options = {"lossless": True, "exact": True} if ending == "webp" else {}
-    path = saved(tmp_path / f"a.{ending}", Image.fromarray(np.concatenate([rgb, alpha], -1)), **options)
-    expected = rgb * (alpha / 255) + 255 * (1 - alpha / 255)
-    for given in (path, np.concatenate([rgb, alpha], -1)):
-        np.testing.assert_allclose(read_image(given), expected, atol=1)
-
-
-def test_transparent_palette_entries_turn_white(tmp_path):
-    picture = Image.fromarray((np.arange(64) % 2).astype(np.uint8).reshape(8, 8), "P")
-    picture.putpalette([10, 20, 30, 200, 100, 50])
-    for name, options, first in (("p.png", {}, [10, 20, 30]), ("t.png", {"transparency": 0}, [255] * 3)):
-        seen = read_image(saved(tmp_path / name, picture, **options))
-        np.testing.assert_array_equal(seen[0, :2], [first, [200, 100, 50]])
-
-
-def test_cmyk_is_not_inverted(tmp_path):
-    ink = np.zeros((16, 16, 4), np.uint8)
-    ink[:, :8, 0] = 255  # cyan beside white paper
-    for ending, tolerance in (("tif", 0), ("jpg", 6)):
-        image = read_image(saved(tmp_path / f"c.{ending}", Image.fromarray(ink, "CMYK")))
-        np.testing.assert_allclose(image[8, 2], [0, 255, 255], atol=tolerance)
-        np.testing.assert_allclose(image[8, 13], [255, 255, 255], atol=tolerance)
-
-
-@pytest.mark.parametrize("ending", ["png", "tif"])
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, ending):
-    deep = np.linspace(0, 65535, 16 * 32).astype(np.uint16).reshape(16, 32)
-    for given in (saved(tmp_path / f"d.{ending}", Image.fromarray(deep)), deep):
-        image = read_image(given)
-        np.testing.assert_allclose(image[..., 0], deep / 257, atol=1)
-        assert len(np.unique(image)) == 256
-
-
-def test_sixteen_bit_colour_is_scaled_and_not_clipped(tmp_path):
-    deep = np.linspace(0, 65535, 16 * 32 * 3).astype(">u2").reshape(16, 32, 3)
-    path = tmp_path / "rgb16.png"
-    path.write_bytes(png_file(32, 16, b"".join(b"\0" + row.tobytes() for row in deep), depth=16))
-    for given in (path, deep.astype(np.uint16)):
-        np.testing.assert_allclose(read_image(given), deep / 257, atol=1)
-
-
-def png_file(width: int, height: int, rows: bytes, *, depth: int = 8) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(tmp_path, rgb, orientation):
-    stored = {  # how a camera stores an upright picture under each tag (EXIF 2.3, table 6)
-        1: rgb, 2: rgb[:, ::-1], 3: rgb[::-1, ::-1], 4: rgb[::-1], 5: rgb.transpose(1, 0, 2), 6: np.rot90(rgb),
-        7: np.rot90(rgb, 2).transpose(1, 0, 2), 8: np.rot90(rgb, -1),
-    }[orientation]  # fmt: skip
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(tmp_path / "turned.png", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
-    np.testing.assert_array_equal(read_image(path), rgb)
-
-
-def test_arrays_of_every_allowed_form(rgb):
-    np.testing.assert_array_equal(read_image(rgb), rgb)
-    np.testing.assert_array_equal(read_image(rgb.astype(np.float32) + 0.3), rgb)
-    np.testing.assert_array_equal(read_image(rgb[..., 0]), rgb[..., :1].repeat(3, -1))
-    np.testing.assert_array_equal(read_image(rgb[..., :1]), rgb[..., :1].repeat(3, -1))
-    np.testing.assert_array_equal(read_image(rgb[::-1, ::2]), rgb[::-1, ::2])
-    assert read_image(np.zeros((9, 9))).max() == 0
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (RGB, RGB),
+        (RGB.astype(np.float32) + 0.3, RGB),
+        (RGB[..., 0], GREY.repeat(3, -1)),
+        (GREY, GREY.repeat(3, -1)),
+        (RGB[::-1, ::2], RGB[::-1, ::2]),
+        (RGBA, OVER_WHITE),
+        (DEEP, DEEP / 257),
+        (np.zeros((9, 9)), np.zeros((9, 9, 3))),
+    ],
+)
+def test_arrays_of_every_allowed_form(array, expected):
+    exact = np.asarray(expected).dtype == np.uint8
+    np.testing.assert_allclose(read_image(array).astype(float), expected, rtol=0, atol=0 if exact else 1)
 
 
 @pytest.mark.parametrize(
@@ -141,40 +100,39 @@ def test_arrays_of_every_allowed_form(rgb):
     ],
 )
 def test_what_is_no_image_is_refused(image, words):
-    with pytest.raises(DataError, match="Received: ") as error:
+    with pytest.raises(DataError, match=rf"{words}[\s\S]*Received: |Received: [\s\S]*{words}"):
         read_image(image)
-    assert words in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_truncated_and_damaged_files_are_refused(tmp_path, kind):
     noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
+    buffer, path = io.BytesIO(), tmp_path / "cut.img"
     Image.fromarray(noisy).save(buffer, kind)
     whole = buffer.getvalue()
-    hit = bytearray(whole)
-    hit[len(whole) // 2] ^= 0xFF
-    path = tmp_path / "cut.img"
-    for content in [whole[: int(len(whole) * share)] for share in (0.02, 0.5, 0.95)] + [hit] * (
-        kind == "PNG"
-    ):
+    contents = [whole[: int(len(whole) * share)] for share in (0.02, 0.5, 0.95)]
+    if kind == "PNG":  # has checksums
+        middle = len(whole) // 2
+        contents.append(whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :])
+    for content in contents:
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"cut\.img") as error:
+        with pytest.raises(DataError, match=r"cut\.img: [\s\S]*cut\.img"):
             read_image(path)
-        assert str(path) in str(error.value)
 
 
-def test_files_that_are_no_still_picture_are_refused(tmp_path, rgb):
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("not a picture")
-    (tmp_path / "vector.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    saved(tmp_path / "float.tif", Image.fromarray(np.ones((9, 9), np.float32)))
-    saved(tmp_path / "thin.png", Image.new("RGB", (600, 8)))
-    saved(tmp_path / "small.png", Image.new("RGB", (3, 100)))
-    (tmp_path / "bomb.png").write_bytes(png_file(9_000, 9_000, b"\0" * 100))  # claims to be gigabytes
-    for ending in ("gif", "webp", "png", "tif"):
-        frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
-        saved(tmp_path / f"two.{ending}", frames[0], save_all=True, append_images=frames[1:])
+def test_files_that_are_no_still_picture_are_refused(tmp_path):
+    for name, content in {
+        "empty.jpg": "",
+        "text.jpg": "not a picture",
+        "vector.eps": "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    Image.fromarray(np.ones((9, 9), np.float32)).save(tmp_path / "float.tif")
+    for name, size in {"thin.png": (600, 8), "small.png": (3, 100), "vast.png": (9_000, 9_000)}.items():
+        Image.new("1", size).save(tmp_path / name)
+    pages = [f"two.{ending}" for ending in ("gif", "webp", "png", "tif")]
+    for name in pages:
+        Image.fromarray(RGB).save(tmp_path / name, **other_pages())
     for name, words in {
         "empty.jpg": "the file is empty",
         "text.jpg": "cannot identify",
@@ -184,18 +142,11 @@ def test_files_that_are_no_still_picture_are_refused(tmp_path, rgb):
         "float.tif": "mode 'F'",
         "thin.png": "600 x 8 pixels",
         "small.png": "3 x 100 pixels",
-        "bomb.png": "more than",
-        **{f"two.{ending}": r"several pages \(2\)" for ending in ("gif", "webp", "png", "tif")},
+        "vast.png": "more than",
+        **dict.fromkeys(pages, r"several pages \(2\)"),
     }.items():
         with pytest.raises(DataError, match=words):
             read_image(tmp_path / name)
-
-
-def test_a_cameras_multi_picture_jpeg_gives_its_first_picture(tmp_path):
-    dark, bright = (Image.fromarray(np.full((16, 16, 3), level, np.uint8)) for level in (40, 200))
-    path = saved(tmp_path / "phone.jpg", dark, format="MPO", save_all=True, append_images=[bright])
-    assert Image.open(path).format == "MPO"
-    assert abs(read_image(path).mean() - 40) < 2
 
 
 # Resizing
@@ -256,6 +207,5 @@ def test_crop_keeps_the_centre_and_pad_keeps_everything(antialias):
     ],
 )
 def test_bad_resizing_options_are_refused(options, words):
-    with pytest.raises(DataError, match="Received: ") as error:
+    with pytest.raises(DataError, match=words):
         check_resizing(*options)
-    assert words in str(error.value)
