@@ -125,7 +125,7 @@ def test_answers_follow() -> None:
         {"weights": "imagenet", **s04_layerwise.answer(rows, weights="imagenet", network=label)}
         for label in TRAINED
     ]
-    stored = archived(f"{NAME}/answers").drop(columns="drop_words", errors="ignore")  # prose has the words
+    stored = archived(f"{NAME}/answers")
     agree(f"{NAME}/answers", pd.DataFrame(again), keys=WHO, stored=stored, whole=True, **ROUNDED)
 
 
