@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -27,7 +26,6 @@ from studies.s01_datasets import (
     nuclei_in_patch,
     rule_summary,
     slide_nuclei,
-    zoom_series,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,59 +73,6 @@ def test_counts_stand_beside_the_printed_ones_in_the_papers_order():
     assert s01_datasets.order_of_counts(beside.assign(ours_uncapped=-beside.paper)) == (0, 63)
 
 
-def test_patches_beyond_the_cap_get_a_row_of_their_own():
-    table = patches()
-    capped = table.groupby(["slide", "magnification"]).head(10)
-    form = s01_datasets.table1_form(s01_datasets.beside_paper(capped, PAPER, uncapped=table))
-    assert form.loc[("total", "ours, all patches"), "total"] == len(table)
-    assert form.loc[("total", "ours"), "total"] == len(capped)
-    assert list(form.columns) == ["5X", "8X", "10X", "15X", "20X", "30X", "40X", "total"]
-    plain = s01_datasets.table1_form(s01_datasets.beside_paper(table, PAPER, uncapped=table))
-    assert list(plain.index.get_level_values(1).unique()) == ["paper", "ours"]
-
-
-def test_slides_and_splits_count_every_patch_and_patient_once():
-    table = patches()
-    slides = s01_datasets.slide_table(table)
-    assert slides.patches.sum() == len(table)
-    assert slides.split.tolist() == ["train"] * 4 + ["validation"] + ["test"] * 3
-    assert (slides.low_um2 <= slides.mean_um2).all()
-    assert (slides.mean_um2 <= slides.high_um2).all()
-    splits = s01_datasets.split_table(slides)
-    assert splits.slides.to_dict() == {"train": 4, "validation": 1, "test": 3}
-    assert splits.patients.to_dict() == {"train": 2, "validation": 1, "test": 2}
-    assert splits.without_stated_mpp.to_dict() == {"train": 1, "validation": 0, "test": 0}
-
-
-def test_every_reason_that_loaders_count_has_words():
-    counted = {"background", "no_nuclei", "beyond_max_per_slide", "slides_without_nuclei", "outside_slide",
-               "degenerate", "self_crossing", "negative_region", "not_an_outline", "without_mask"}  # fmt: skip
-    assert counted <= set(s01_datasets.LEFT_OUT)
-    found = s01_datasets.left_out({"tissue": dict.fromkeys(counted, 2), "scenes": {}})
-    assert found["count"].tolist() == [2] * len(counted) + [0]
-
-
-def test_summary_holds_quantiles_of_every_split_in_both_units():
-    table = patches()
-    found = s01_datasets.area_summary(table).set_index(["unit", "split", "magnification"])
-    part = table[(table.split == "test") & (table.magnification == 10)]
-    row = found.loc[("um2", "test", 10.0)]
-    assert row.patches == len(part)
-    assert row.q50 == pytest.approx(part.mean_area_um2.median())
-    assert row.q95 == pytest.approx(np.quantile(part.mean_area_um2, 0.95))
-    assert len(found) == 2 * 3 * 3
-
-
-def test_class_means_are_those_of_training_patches_and_the_papers_stand_beside():
-    table = patches()
-    found = s01_datasets.means_beside_paper(table).set_index("magnification")
-    train = table[table.split == "train"].groupby("magnification")
-    np.testing.assert_allclose(found.ours_px, train.mean_area_px.mean())
-    np.testing.assert_allclose(found.ours_um2, train.mean_area_um2.mean())
-    assert found.paper_px.tolist() == [21.37, 67.30, 913.82]
-    assert found.paper_um2[40.0] == pytest.approx(913.82 / 16)
-
-
 def test_variance_divides_as_it_was_built():
     table = patches(per_slide=200)
     shares = s01_datasets.spread_shares(table)
@@ -141,37 +86,17 @@ def test_variance_divides_as_it_was_built():
     assert shares.to_dict() == pytest.approx({k: v / total for k, v in log.items()}, abs=0.002)
 
 
-def test_true_areas_name_magnifications_where_slides_agree_and_fail_where_they_do_not():
-    alike = patches().assign(mean_area_px=lambda rows: rows["magnification"] ** 2)
-    assert s01_datasets.named_by_area(alike).kappa.tolist() == [1.0, 1.0, 1.0]
-    differing = s01_datasets.named_by_area(patches()).set_index("split")
-    assert differing.kappa["test"] < 0.9
-    assert differing.patches.sum() == len(patches())
-
-
-def test_scale_counts_have_one_row_per_class_and_one_for_all():
-    table = pd.DataFrame({"object_class": ["a", "a", "b"], "sqrt_area_ratio": [0.2, 0.4, 0.9]})
-    found = s01_datasets.scale_counts(table).set_index("object_class")
-    assert found.images.to_dict() == {"a": 2, "b": 1, "all": 3}
-    assert found.q50.to_dict() == pytest.approx({"a": 0.3, "b": 0.9, "all": 0.4})
-
-
 @pytest.fixture
 def results():
     return read_results(ROOT / "results" / "compact" / "01_datasets")
 
 
-def test_the_page_shows_the_patches_that_transfer_trains_on(results):
+def test_the_page_shows_the_data_of_the_other_pages(results):
     blocks = yaml.safe_load((ROOT / "profiles" / "compact.yaml").read_text())["notebooks"]
     for name in ("dataset", "dataset_options"):
         assert results.card.data["parameters"][name] == blocks["05_histopathology_transfer"][name]
-
-
-def test_its_natural_images_are_those_of_the_layer_wise_analysis(results):
     other = read_results(ROOT / "results" / "compact" / "04_layerwise_r2")
     pd.testing.assert_frame_equal(results.table("scale"), other.table("scale_histogram"), check_dtype=False)
-    [theirs] = other.card.data["datasets"]
-    assert theirs["digest"] in {entry["digest"] for entry in results.card.data["datasets"]}
 
 
 def test_counts_of_table_1_add_up_and_agree_with_the_slides(results):
@@ -180,10 +105,6 @@ def test_counts_of_table_1_add_up_and_agree_with_the_slides(results):
     assert table1["total", "total"] == slides.patches.sum()
     for split, part in slides.groupby("split"):
         assert table1[split, "total"] == part.patches.sum()
-
-
-def test_no_result_names_a_folder_of_the_machine(results):
-    assert "/work" not in json.dumps(dict(results.card.data))
 
 
 # Nuclei
@@ -302,27 +223,6 @@ def test_summary_is_the_geometric_mean_of_the_slides_ratios():
     assert found.ratio.to_dict() == pytest.approx({"centre": 1.0, "mask": 4.0})
     assert found.slides.tolist() == [2, 2]
     assert found.loc["mask", "low"] < 4 < found.loc["mask", "high"]
-
-
-def test_one_centre_at_every_magnification_and_fields_that_shrink():
-    data = dataset(nuclei=scattered(), magnifications=[5, 10, 20, 40])
-    series = zoom_series(data.images, data.table)
-    assert [region.magnification for region in series] == [5, 10, 20, 40]
-    assert all(region.centred and region.image.shape == (96, 96, 3) for region in series)
-    np.testing.assert_allclose([region.mpp for region in series], [2.0, 1.0, 0.5, 0.25])
-    by_mpp = [
-        {tuple(np.round((p.mean(axis=0) - 48) * region.mpp, 1)) for p in region.nuclei} for region in series
-    ]
-    near = [{place for place in places if np.hypot(*place) < 8} for places in by_mpp]
-    assert near[0]
-    assert {len(places) for places in near} == {len(near[0])}
-
-
-def test_a_field_that_fits_about_no_patch_is_moved_and_says_so():
-    corner = outlines([disc(30 + 40 * i, 30, 10) for i in range(4)])
-    data = dataset(nuclei=corner, side=800, magnifications=[5, 40], min_area=1)
-    series = zoom_series(data.images, data.table)
-    assert [region.centred for region in series] == [False, True]
 
 
 # The paper's profile, on a small folder in BCa's layout made here

@@ -51,11 +51,9 @@ def files(root: Path) -> list[str]:
     [
         ([good], 1),
         ([short_read, good], 2),
-        ([wrong_content, good], 2),
-        ([status(500), status(503), good], 3),
-        ([hang, good], 2),
+        ([status(500), hang, wrong_content, good], 4),
     ],
-    ids=["good", "cut", "wrong", "busy", "hanging"],
+    ids=["good", "cut", "busy, hanging, wrong"],
 )
 def test_a_file_arrives_whole_in_the_end(server, numbers, tmp_path, behaviours: list[Behaviour], requests):
     server.behaviours = behaviours
@@ -135,12 +133,6 @@ def zip_of(*entries: tuple[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
-
-
 def served(server: Server, name: str, content: bytes, ending: str = "tgz") -> Source:
     server.content = content
     return replace(find_source(name), url=f"{server.url}/archive.{ending}", checksum=md5(content))
@@ -148,19 +140,14 @@ def served(server: Server, name: str, content: bytes, ending: str = "tgz") -> So
 
 WHOLE = ("a_mask.png", b"1")
 OUT = "../../../outside.txt"  # archives are unpacked two folders below the data root
-HOSTILE = {
+LINK = tarfile.TarInfo("a")
+LINK.type, LINK.linkname = tarfile.SYMTYPE, "../../.."
+HOSTILE = {  # what else tarfile's and zipfile's own filters refuse is theirs to test
     "parent": ("tgz", tar_of(WHOLE, (OUT, b"2"))),
-    "parent inside": ("tgz", tar_of(WHOLE, (f"a/../{OUT}", b"2"))),
-    "absolute": ("tgz", tar_of(WHOLE, ("/tmp/outside.txt", b"2"))),
-    "symlink": ("tgz", tar_of(WHOLE, (link("a", "../../..", tarfile.SYMTYPE), b""), ("a/outside.txt", b"2"))),
-    "hard link": ("tgz", tar_of(WHOLE, (link("a", "/etc/passwd", tarfile.LNKTYPE), b""))),
-    "device": ("tgz", tar_of(WHOLE, (link("a", "", tarfile.CHRTYPE), b""))),
+    "symlink": ("tgz", tar_of(WHOLE, (LINK, b""), ("a/outside.txt", b"2"))),
     "zip parent": ("zip", zip_of(WHOLE, (OUT, b"2"))),
-    "zip absolute": ("zip", zip_of(WHOLE, ("/tmp/outside.txt", b"2"))),
-    "empty": ("tgz", b""),
     "web page": ("zip", b"<html>Not here</html>"),
     "cut tar": ("tgz", tar_of(("a.bin", BYTES))[:300_000]),
-    "cut zip": ("zip", zip_of(("a.bin", BYTES))[:300_000]),
     "nothing in it": ("tgz", tar_of()),
 }
 
@@ -172,9 +159,7 @@ def test_nothing_of_an_archive_lands_outside_and_nothing_of_a_bad_one_at_all(
     source = replace(served(server, "bca-nuclei", content, ending), checksum=None)
     try:
         source.bring(tmp_path / "root")
-        assert (tmp_path / "root" / "nuclei" / WHOLE[0]).is_file(), (
-            "what leads outside was left out or kept inside"
-        )
+        assert (tmp_path / "root" / "nuclei" / WHOLE[0]).is_file(), "what leads outside was left out"
     except DataError:
         assert files(tmp_path) == [], "not even the digest, which would make it seem right at the next try"
     assert not any(folder.joinpath("outside.txt").exists() for folder in (Path("/tmp"), tmp_path))
@@ -240,16 +225,3 @@ def test_every_source_states_its_terms(source):
     assert source.page.startswith("http")
     assert source.checksum is None or source.checksum.partition(":")[0] in ("md5", "sha256")
     assert source.url or "put it at" in source.how()
-
-
-@pytest.mark.data
-def test_digests_of_the_table_are_those_of_the_files_at_hand(data_root):
-    here = [
-        source
-        for source in SOURCES.values()
-        if source.checksum and not source.is_archive and (source.home() / source.target).exists()
-    ]
-    assert {source.name for source in here} >= {"squeezenet", "cmu-1-small-region"}
-    for source in here:
-        content = (source.home() / source.target).read_bytes()
-        assert hashlib.new(source.checksum.split(":")[0], content).hexdigest() in source.checksum

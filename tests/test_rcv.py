@@ -41,16 +41,6 @@ def test_the_direction_of_growth_is_found_in_the_taps_own_units(estimator):
     assert (rcv.tap, rcv.estimator, rcv.n_images, rcv.repeats) == ("late", estimator, 400, 10)
 
 
-def test_prediction_is_that_of_least_squares_by_pinv():
-    X, y, _ = problem(50, 80)
-    rcv = fit_rcv(X, y, estimator="ols")
-    centre = X.mean(axis=0)
-    beta = np.linalg.pinv(X - centre, rcond=1e-12) @ (y - y.mean())
-    new = problem(9, 80, seed=1)[0]
-    assert rcv.predict(new) == pytest.approx(y.mean() + (new - centre) @ beta)
-    assert rcv.direction == pytest.approx(beta / np.linalg.norm(beta))
-
-
 def test_r2_is_that_of_layerwise_r2():
     X, y, _ = problem(60, 30)
     groups = np.repeat(np.arange(20), 3)
@@ -82,28 +72,16 @@ def no_signal() -> tuple[np.ndarray, np.ndarray]:
     [
         (np.eye(10), np.ones(10), {}, "must vary"),
         (np.full((10, 2), np.nan), np.arange(10), {"tap": "mixed8"}, "'mixed8', row 0"),
-        (np.eye(10), np.arange(9), {}, "10 rows"),
         (np.eye(10), np.arange(10), {"estimator": "pls"}, "unknown estimator 'pls'"),
         (*no_signal(), {"tap": "late"}, "of 'late'; the mean of the 60 measures is the best prediction"),
         (np.ones((60, 3)), no_signal()[1], {"estimator": "ols"}, "the best prediction"),
     ],
 )
-def test_fits_that_make_no_sense_are_refused(X, y, options, words):
+def test_fits_that_make_no_sense_and_predictions_of_another_tap_are_refused(X, y, options, words):
     with pytest.raises(DataError, match=words):
         fit_rcv(X, y, **options)
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (np.ones((3, 5)), r"4 channels[\s\S]*5"),
-        ([[1, 1, 1, 1], [1, np.nan, 1, 1]], "row 1"),
-        (np.ones(4), "shape"),
-    ],
-)
-def test_prediction_refuses_another_tap(values, words):
-    with pytest.raises(DataError, match=words):
-        fit_rcv(*problem(30, 4)[:2]).predict(values)
+    with pytest.raises(DataError, match=r"3 channels[\s\S]*5"):
+        fit_rcv(*problem(30, 3)[:2]).predict(np.ones((3, 5)))
 
 
 # --- storage ---------------------------------------------------------------------------------------
@@ -132,11 +110,9 @@ def archive(**arrays: Any) -> bytes:
 SCALARS = {"intercept": 0.0, "slope": 1.0, "r2": 0.5, "angle": 1.0}
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "half of it": lambda content: content[: len(content) // 2],
-    "empty": lambda content: b"",
     "text": lambda content: b"[1, 2]",
     "no unit vector": lambda content: archive(direction=np.ones(2), **SCALARS),
     "a field more": lambda content: archive(direction=np.ones(1), surplus=1, **SCALARS),
-    "pickled": lambda content: archive(direction=np.array([{}], object), **SCALARS),
 }
 
 
@@ -231,8 +207,6 @@ def test_what_lies_beside_the_tap_is_refused():
         (vector(4), {}, DataError, "rcv.tap is empty"),
         (vector(5, "conv"), {}, DataError, "Received: 5 and 4"),
         (vector(4, "conv"), {"output": 5}, NetworkError, "unit 5"),
-        (vector(4, "conv"), {"output": -1}, NetworkError, "unit -1"),
-        (vector(4, "conv"), {"of": "conv"}, NetworkError, "one unit of a vector"),
         (vector(5, "logits"), {}, NetworkError, "after the tap"),
         (vector(4, "logits"), {"of": "pool"}, NetworkError, "alone"),
         (vector(4, "conv"), {"step": 0.0}, DataError, "step"),

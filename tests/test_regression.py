@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from scalelib.errors import DataError
@@ -54,26 +54,6 @@ def test_ols_is_the_solution_of_least_norm(n, d):
     assert row.r2_train == pytest.approx(held_out_r2(y[train], fitted), abs=1e-9)
     assert row.dof == min(len(train) - 1, d)
     assert (row.n_train, row.n_test, row.channels) == (len(train), len(test), d)
-
-
-def test_ols_matches_statsmodels_where_there_are_more_images_than_channels():
-    statsmodels = pytest.importorskip("statsmodels.api")
-    X, y = problem(200, 8)
-    row, train, test = one_row(X, y, estimator="ols")
-    fit = statsmodels.OLS(y[train], statsmodels.add_constant(X[train])).fit()
-    prediction = fit.predict(statsmodels.add_constant(X[test]))
-    assert row.r2_train == pytest.approx(fit.rsquared, rel=1e-10)
-    assert row.r2_test == pytest.approx(held_out_r2(y[test], prediction), rel=1e-10)
-    assert row.dof == fit.df_model
-
-
-@SHAPES
-def test_ols_matches_scikit_learn(n, d):
-    X, y = problem(n, d)
-    fit = fit_linear(X, y[:, None], "ols")
-    reference = LinearRegression().fit(X, y)
-    new, _ = problem(30, d, seed=1)
-    assert fit.predict(new)[:, 0] == pytest.approx(reference.predict(new), rel=1e-6, abs=1e-6)
 
 
 @SHAPES
@@ -140,8 +120,7 @@ def test_principal_components_regression_uses_the_number_of_least_leave_one_out_
 
 
 def test_principal_components_stop_at_half_the_images_and_say_so():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(40, 30))
+    X = np.random.default_rng(0).normal(size=(40, 30))
     scores = np.linalg.svd((X - X.mean(axis=0)) / X.std(axis=0), full_matrices=False)[0]
     fit = fit_linear(X, scores[:, :23].sum(axis=1, keepdims=True), "pcr")
     assert (fit.dof[0], bool(fit.at_edge[0])) == (20, True)
@@ -156,15 +135,6 @@ def test_ols_uses_every_direction_that_is_more_than_rounding():
     assert fit.predict(X)[:, 0] == pytest.approx(tiny, abs=1e-6)
 
 
-def test_no_signal_makes_ridge_predict_the_mean_and_is_no_edge():
-    X, _ = problem(60, 5)
-    y = np.random.default_rng(5).normal(size=60)
-    fit = fit_linear(X, y[:, None], "ridge")
-    assert np.isinf(fit.alpha[0])
-    assert not fit.at_edge[0]
-    assert fit.predict(X)[:, 0] == pytest.approx(np.full(60, y.mean()))
-
-
 def test_a_penalty_at_the_end_of_the_grid_is_flagged_where_a_smaller_one_would_fit_otherwise():
     rng = np.random.default_rng(2)
     common, tiny = rng.normal(size=(2, 100))
@@ -177,25 +147,21 @@ def test_a_penalty_at_the_end_of_the_grid_is_flagged_where_a_smaller_one_would_f
     wide = factors @ rng.normal(size=(5, 4000)) + 0.3 * rng.normal(size=(30, 4000))
     unpenalised = fit_linear(wide, factors[:, :1], "ridge")
     assert (unpenalised.alpha[0], bool(unpenalised.at_edge[0])) == (ALPHAS[0], False)
-    Z = (wide - wide.mean(axis=0)) / wide.std(axis=0)
-    assert np.linalg.svd(Z, compute_uv=False)[-2] ** 2 > 99 * ALPHAS[0]
 
 
-def test_among_penalties_of_equal_error_the_largest_is_taken():
-    """One channel per image: whatever the penalty, a row that is left out is predicted by the mean."""
-    y = np.random.default_rng(0).normal(size=20)
-    fit = fit_linear(np.eye(20), y[:, None], "ridge")
+def one_channel_an_image():
+    """Whatever the penalty, a row that is left out is predicted by the mean."""
+    return np.eye(20), np.random.default_rng(0).normal(size=20)
+
+
+@pytest.mark.parametrize(
+    ("X", "y"), [one_channel_an_image(), (problem(60, 5)[0], np.random.default_rng(5).normal(size=60))]
+)
+def test_where_nothing_is_to_be_read_ridge_predicts_the_mean_and_is_no_edge(X, y):
+    fit = fit_linear(X, y[:, None], "ridge")
     assert np.isinf(fit.alpha[0])
-    assert fit.predict(np.eye(20))[:, 0] == pytest.approx(np.full(20, y.mean()))
-
-
-def test_targets_do_not_influence_each_other():
-    X, y = problem(60, 100)
-    other = np.random.default_rng(3).normal(size=(60, 7))
-    for estimator in ESTIMATORS:
-        alone = fit_linear(X, y[:, None], estimator)
-        among = fit_linear(X, np.column_stack([other, y]), estimator)
-        assert among.predict(X)[:, -1] == pytest.approx(alone.predict(X)[:, 0], abs=1e-9)
+    assert not fit.at_edge[0]
+    assert fit.predict(X)[:, 0] == pytest.approx(np.full(len(y), y.mean()))
 
 
 @pytest.mark.parametrize("estimator", ["ridge", "pcr", "ols"])
@@ -206,27 +172,15 @@ def test_the_unit_of_a_tap_does_not_matter(estimator, factor):
     assert scaled.r2_test == pytest.approx(plain.r2_test, rel=1e-6)
 
 
-def test_units_of_single_channels_do_not_matter_to_ridge_within_two_orders_of_magnitude():
-    X, y = problem(60, 30)
-    units = np.geomspace(1, 20, 30)
-    plain, scaled = (one_row(values, y)[0] for values in (X, X * units))
-    assert scaled.r2_test == pytest.approx(plain.r2_test, rel=1e-8)
-
-
-def test_constant_channels_have_no_part_in_the_fit():
+def test_constant_channels_and_rounding_noise_on_them_have_no_part_in_the_fit():
     X, y = problem(60, 6)
     constant = np.column_stack([X, np.full(60, 0.1), np.zeros(60), np.full(60, 1e-12)])
     for estimator in ESTIMATORS:
         plain, padded = (one_row(values, y, estimator=estimator)[0] for values in (X, constant))
         assert padded.r2_test == pytest.approx(plain.r2_test, rel=1e-9)
-
-
-def test_rounding_noise_on_a_constant_float32_channel_is_no_feature():
-    X, _ = problem(60, 6)
     noise = np.float32(7) * (1 + np.finfo(np.float32).eps * np.random.default_rng(0).integers(0, 2, 60))
-    values = np.column_stack([X, noise]).astype(np.float32)
-    assert np.isinf(feature_scale(values)[-1])
-    assert not np.isinf(feature_scale(values)[:-1]).any()
+    scale = feature_scale(np.column_stack([X, noise]).astype(np.float32))
+    assert np.isinf(scale).tolist() == [False] * 6 + [True]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e-12, 7.3], ids=str)
@@ -253,13 +207,6 @@ def test_probabilities_near_zero_on_the_training_images_do_not_explode_ridge(mon
     assert layerwise_r2({"softmax": P}, y, conditions="true").r2_test.min() < -1e9
 
 
-def test_a_small_signal_is_read_beside_large_channels():
-    rng = np.random.default_rng(0)
-    y = rng.normal(size=200)
-    X = np.column_stack([1e3 * rng.normal(size=(200, 5)), y + 0.01 * rng.normal(size=200)])
-    assert one_row(X, y)[0].r2_test > 0.98
-
-
 def test_leverage_of_one_is_not_taken_for_a_perfect_prediction():
     """A component that one image alone spans says nothing about it once it is left out."""
     rng = np.random.default_rng(0)
@@ -284,25 +231,19 @@ def test_splits_are_common_to_taps_conditions_and_estimators():
     assert again.r2_test.to_numpy() == pytest.approx(same.r2_test.to_numpy()[:2], rel=1e-12)
 
 
-def test_the_table_is_tidy_in_the_order_received():
+def test_the_table_is_tidy_in_the_order_received_and_inputs_stay():
     X, y = problem(30, 5)
+    before = X.copy(), y.copy()
     table = layerwise_r2({"z": X, "a": X}, y, repeats=3)
-    assert list(table) == [
-        *("tap", "channels", "n_train", "n_test", "estimator", "condition", "repeat"),
-        *("alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"),
+    assert (before[0] == X).all()
+    assert (before[1] == y).all()
+    assert list(table.columns[:7]) == [
+        *("tap", "channels", "n_train", "n_test", "estimator", "condition", "repeat")
     ]
-    assert len(table) == 2 * 3 * 2
-    assert list(dict.fromkeys(table.tap)) == ["z", "a"]
+    assert table.tap.tolist() == ["z"] * 6 + ["a"] * 6
     assert table.repeat.tolist() == [0, 0, 1, 1, 2, 2] * 2
     assert table.alpha_at_edge.dtype == bool
-
-
-def test_the_same_call_gives_the_same_bits():
-    X, y = problem(60, 80)
-    tables = [layerwise_r2({"a": X.astype(np.float32)}, y, estimator=ESTIMATORS) for _ in range(2)]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
-    other = layerwise_r2({"a": X.astype(np.float32)}, y, estimator=ESTIMATORS, random_state=1)
-    assert (other.r2_test != tables[0].r2_test).all()
+    assert (layerwise_r2({"z": X, "a": X}, y, repeats=3, random_state=1).r2_test != table.r2_test).all()
 
 
 def test_the_number_of_threads_does_not_change_a_bit():
@@ -311,43 +252,11 @@ def test_the_number_of_threads_does_not_change_a_bit():
         "X = r.normal(size=(300, 500)); t = layerwise_r2({'a': X}, X[:, 0] + r.normal(size=300), repeats=2);"
         "print(t.r2_test.map(float.hex).tolist())"
     )
-    answers = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for n in ("1", "2")
-    }
+    command, answers = [sys.executable, "-c", code], set()
+    for n in ("1", "2"):
+        threads = os.environ | {"OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n}
+        answers.add(subprocess.run(command, env=threads, capture_output=True, text=True, check=True).stdout)
     assert len(answers) == 1
-
-
-def test_float32_activations_are_fitted_in_float64():
-    X, y = problem(60, 42)
-    single = X.astype(np.float32)
-    for estimator in ESTIMATORS:
-        a, b = (one_row(values, y, estimator=estimator)[0] for values in (single, single.astype(np.float64)))
-        assert a.r2_test == pytest.approx(b.r2_test, rel=1e-12)
-
-
-def test_inputs_are_left_as_they_were():
-    X, y = problem(30, 5)
-    before = X.copy(), y.copy()
-    layerwise_r2({"tap": X}, y, repeats=2)
-    assert (before[0] == X).all()
-    assert (y == before[1]).all()
-
-
-@pytest.mark.parametrize(("n", "d"), [(150, 20), (150, 300)], ids=["tall", "wide"])
-def test_shuffled_measures_are_not_readable_where_true_ones_are(n, d):
-    X, y = problem(n, d, noise=0.5)
-    table = layerwise_r2({"tap": X}, y, estimator=ESTIMATORS)
-    means = table.groupby(["estimator", "condition"]).r2_test.mean()
-    for estimator in ("ridge", "pcr") if d > n else ESTIMATORS:
-        assert means[estimator, "shuffled"] <= 0
-        assert means[estimator, "true"] > 0.3 if estimator != "pcr" else means[estimator, "true"] > 0
 
 
 def test_shuffled_measures_are_in_another_order_each_time_but_the_same_for_every_tap():
@@ -362,22 +271,15 @@ def test_shuffled_measures_are_in_another_order_each_time_but_the_same_for_every
     assert len({tuple(columns[:, 0]) for columns in [*orders, orders[0]]} - {tuple(y)}) == 3
 
 
-def test_first_splits_do_not_depend_on_the_number_of_repeats():
-    few, many = (train_test_splits(20, repeats=repeats) for repeats in (2, 5))
-    for (a, b), (c, d) in zip(few, many, strict=False):
-        assert (a == c).all()
-        assert (b == d).all()
-
-
 def test_a_split_is_a_partition_with_the_stated_share_held_out():
     for n in (5, 10, 131, 188):
         for train, test in train_test_splits(n, repeats=3):
             assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(n))
             assert len(test) == int(np.ceil(np.round(0.3 * n, 9)))
-    counts = np.zeros(20)
-    for _, test in train_test_splits(20, repeats=2000):
-        counts[test] += 1
-    assert counts / 2000 == pytest.approx(np.full(20, 0.3), abs=0.05)  # every image as often as any other
+    held_out = np.concatenate([test for _, test in train_test_splits(20, repeats=2000)])
+    assert np.bincount(held_out) / 2000 == pytest.approx(
+        np.full(20, 0.3), abs=0.05
+    )  # each as often as another
 
 
 @pytest.mark.parametrize("dtype", [int, str, object])
@@ -388,17 +290,6 @@ def test_groups_never_stand_on_both_sides(dtype):
         assert not set(groups[train]) & set(groups[test])
         assert len(set(groups[test])) == 5
         assert len(train) + len(test) == len(groups)
-
-
-def test_groups_reach_the_regression():
-    """Copies of one image on both sides would make noise readable."""
-    rng = np.random.default_rng(0)
-    X, y = (np.repeat(values, 6, axis=0) for values in (rng.normal(size=(20, 60)), rng.normal(size=20)))
-    groups = np.repeat(np.arange(20), 6)
-    leaking = layerwise_r2({"tap": X}, y, conditions="true", repeats=5)
-    whole = layerwise_r2({"tap": X}, y, conditions="true", repeats=5, groups=groups)
-    assert leaking.r2_test.min() > 0.9
-    assert whole.r2_test.mean() < 0.1
 
 
 # ---------------------------------------------------------------- learning curve
@@ -443,18 +334,6 @@ def test_learning_curve_refuses_sizes_that_do_not_fit(sizes):
 # ---------------------------------------------------------------- refusals
 
 
-def refused(words, X=None, y=None, **options):
-    default_X, default_y = problem(30, 5)
-    X = {"tap": default_X} if X is None else X
-    with pytest.raises(DataError) as caught:
-        layerwise_r2(X, default_y if y is None else y, **options)
-    message = str(caught.value)
-    assert message.startswith("layerwise_r2: ")
-    assert "Received: " in message
-    for word in words:
-        assert word in message
-
-
 def holed(value, row=7, column=2):
     X = problem(30, 5)[0]
     X[row, column] = value
@@ -462,87 +341,37 @@ def holed(value, row=7, column=2):
 
 
 @pytest.mark.parametrize(
-    ("X", "words"),
+    ("given", "words"),
     [
-        (holed(np.nan), ["'bad'", "row 7", "channel 2"]),
-        (holed(-np.inf), ["'bad'", "row 7", "channel 2"]),
-        ({"tap": np.ones((29, 5))}, ["'tap'", "29 rows", "30 measures"]),
-        ({}, ["at least one tap"]),
-        (np.zeros((30, 5)), ["mapping", "ndarray"]),
-        ({"map": np.ones((30, 4, 4, 5))}, ["'map'", "(30, 4, 4, 5)", "Pool"]),
-        ({"flat": np.ones(30)}, ["'flat'", "(30,)"]),
-        ({"none": np.ones((30, 0))}, ["'none'", "(30, 0)"]),
-        ({"words": np.full((30, 2), "a")}, ["'words'", "real numbers"]),
-        ({"complex": np.ones((30, 2), complex)}, ["'complex'", "real numbers"]),
-        ({"ragged": [[1.0], [1.0, 2.0]]}, ["'ragged'", "real numbers"]),
-    ],
-)
-def test_activations_that_break_a_rule_are_refused(X, words):
-    refused(words, X=X)
-
-
-@pytest.mark.parametrize(
-    ("y", "words"),
-    [
-        ([0.1] * 4 + [np.nan] + [0.2] * 4 + [np.inf] + [0.3] * 20, ["row 4", "2 such rows"]),
-        (np.full(30, 0.1), ["must vary"]),
-        (np.full(30, -3e200), ["must vary"]),
-        (np.where(np.arange(30) % 2, 0.3, 0.1 + 0.2), ["must vary"]),  # rounding alone
-        ((np.arange(30) == 3).astype(float), ["within each fold", "all with the measure 0"]),
-        ([1.0, 2.0, 3.0, 4.0], ["at least 5", "4 measures"]),
-        (np.ones((30, 1)), ["measures", "vector"]),
-        (["a"] * 30, ["measures", "real numbers"]),
-        (np.float64(3.0), ["measures"]),
-    ],
-)
-def test_measures_that_break_a_rule_are_refused(y, words):
-    refused(words, y=y)
-
-
-def test_five_images_are_enough():
-    X, y = problem(5, 2)
-    assert np.isfinite(layerwise_r2({"tap": X}, y).r2_test).all()
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+        ({"X": holed(np.nan)}, ["'bad'", "row 7", "channel 2"]),
+        ({"X": {"tap": np.ones((29, 5))}}, ["'tap'", "29 rows", "30 measures"]),
+        ({"X": {}}, ["at least one tap"]),
+        ({"X": np.zeros((30, 5))}, ["mapping", "ndarray"]),
+        ({"X": {"map": np.ones((30, 4, 4, 5))}}, ["'map'", "(30, 4, 4, 5)", "Pool"]),
+        ({"X": {"none": np.ones((30, 0))}}, ["'none'", "(30, 0)"]),
+        ({"X": {"ragged": [[1.0], [1.0, 2.0]]}}, ["'ragged'", "real numbers"]),
+        ({"y": [0.1] * 4 + [np.nan] + [0.2] * 4 + [np.inf] + [0.3] * 20}, ["row 4", "2 such rows"]),
+        ({"y": np.full(30, -3e200)}, ["must vary"]),
+        ({"y": np.where(np.arange(30) % 2, 0.3, 0.1 + 0.2)}, ["must vary"]),  # rounding alone
+        ({"y": (np.arange(30) == 3).astype(float)}, ["within each fold", "all with the measure 0"]),
+        ({"y": [1.0, 2.0, 3.0, 4.0]}, ["at least 5", "4 measures"]),
+        ({"y": ["a"] * 30}, ["measures", "real numbers"]),
         ({"estimator": "rigde"}, ["'rigde'", "Did you mean 'ridge'?", "'ols'"]),
-        ({"estimator": ["ols", "lasso"]}, ["'lasso'"]),
         ({"estimator": ["ols", "ols"]}, ["once"]),
-        ({"estimator": []}, ["at least one"]),
         ({"conditions": "shufled"}, ["'shufled'", "Did you mean 'shuffled'?"]),
-        ({"repeats": 0}, ["repeats", "at least 1"]),
-        ({"repeats": 2.5}, ["repeats"]),
-        ({"random_state": -1}, ["random_state"]),
         ({"random_state": None}, ["random_state"]),
-        ({"test_size": 0.0}, ["test_size"]),
         ({"test_size": 1}, ["test_size"]),
         ({"test_size": 0.01}, ["2 test images", "29 and 1"]),
         ({"test_size": 0.95}, ["3 training", "1 and 29"]),
         ({"groups": [0] * 30}, ["groups", "1 group"]),
-        ({"groups": [0] * 29 + [1]}, ["training and 2 test images"]),
         ({"groups": [0] * 29}, ["groups", "(29,)"]),
         ({"groups": ["a"] * 29 + [None]}, ["missing", "row 29"]),
         ({"groups": [1.0] * 29 + [np.nan]}, ["missing", "row 29"]),
     ],
-    ids=str,
 )
-def test_options_that_make_no_sense_are_refused_by_name(options, words):
-    refused(words, **options)
-
-
-# ---------------------------------------------------------------- real features
-
-
-@pytest.mark.data
-def test_pixels_of_real_photographs_give_finite_scores(voc_root):
-    from PIL import Image
-
-    paths = sorted((voc_root / "VOCdevkit" / "VOC2007" / "JPEGImages").glob("*.jpg"))[:60]
-    thumbnails = [np.asarray(Image.open(path).convert("RGB").resize((8, 8))) for path in paths]
-    X = np.stack(thumbnails).reshape(60, -1)  # uint8, wide
-    table = layerwise_r2({"pixels": X}, X.mean(axis=1), estimator=ESTIMATORS)
-    true = table[table.condition == "true"].groupby("estimator").r2_test.mean()
-    assert np.isfinite(table.r2_test).all()
-    assert (true > 0.99).all()  # the mean is linear in the pixels
+def test_what_breaks_a_rule_is_refused_by_name(given, words):
+    X, y = problem(30, 5)
+    given = {"X": {"tap": X}, "y": y, **given}
+    with pytest.raises(DataError, match=r"^layerwise_r2: [\s\S]*Received: ") as caught:
+        layerwise_r2(given.pop("X"), given.pop("y"), **given)
+    assert [word for word in words if word not in str(caught.value)] == []
