@@ -69,6 +69,13 @@ def _columns(labels: Iterable[str]) -> int:
     return max(1, min(len(labels), 90 // (6 + max(map(len, labels), default=0))))
 
 
+def facets(table: pd.DataFrame, *, height: float, **options: Any) -> sns.FacetGrid:
+    """Empty panels of full width; `options` are those of `seaborn.FacetGrid`."""
+    aspect = WIDTH / (options.get("col_wrap") or table[options["col"]].nunique()) / height
+    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
+        return sns.FacetGrid(table, height=height, aspect=aspect, **options)
+
+
 def line_facets(table: pd.DataFrame, *, height: float, **options: Any) -> sns.FacetGrid:
     """Lines over facets, full-width, with one legend below; `options` are `seaborn.relplot`'s, and rows name their y axis."""
     columns = options.get("col_wrap") or table[options["col"]].nunique()
@@ -104,13 +111,10 @@ def r2_by_tap(summary: pd.DataFrame, *, floor: float = -0.6, bands: bool = True)
     styles = pd.DataFrame([CONDITION_STYLE.get(curve, style) for curve, style in pairs])
     styles["above"] = 5 + 7 * styles.index  # numbers under the floor stand above each other
     shown = summary.assign(x=summary.groupby("network").tap.transform(lambda taps: pd.factorize(taps)[0]))
-    columns = min(2, shown.network.nunique())
-    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
-        hues: dict[str, Any] = {"hue": "curve", "palette": list(styles.pop("color"))}
-        hues["hue_kws"] = styles.to_dict("list")
-        size: dict[str, Any] = {"sharex": False, "height": 3.1, "aspect": WIDTH / columns / 3.1}
-        grid = sns.FacetGrid(shown, col="network", col_wrap=columns, **hues, **size)
-        grid.map_dataframe(_curve, floor=floor, bands=bands)
+    grid = facets(
+        shown, col="network", col_wrap=min(2, shown.network.nunique()), hue="curve", height=3.1, sharex=False,
+        palette=list(styles.pop("color")), hue_kws=styles.to_dict("list"),
+    ).map_dataframe(_curve, floor=floor, bands=bands)  # fmt: skip
     grid.set_titles("{col_name}")
     grid.set(ylim=(floor - 0.08, 1.0))
     for network, ax in grid.axes_dict.items():

@@ -130,8 +130,7 @@ def test_patience_stops_after_epochs_without_a_better_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "precision",
-    ["float32", "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
+    "precision", ["float32", "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
 )
 def test_going_on_equals_not_having_stopped(tmp_path, precision):
     """Weights, optimiser, dropout's generator, best weights and order; half precision trains close to single."""

@@ -35,10 +35,8 @@ def take_apart(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, 
     """An entry of a profile as name and options of `load_network`, labels of its rows, and weight seeds."""
     options = {"weights": "imagenet", "seeds": [0], **spec}
     name, seeds = options.pop("name"), options.pop("seeds")
-    labels = {
-        "network": options.pop("label", name),
-        "weights": options.pop("weights_label", options["weights"]),
-    }
+    labels = {"network": options.pop("label", name)}
+    labels["weights"] = options.pop("weights_label", options["weights"])
     return name, options, labels, seeds
 
 

@@ -101,11 +101,9 @@ def slide_table(table: pd.DataFrame) -> pd.DataFrame:
     Nuclei are counted in patches, so one may count twice; ``mean_um2`` is the mean over magnifications of the mean over
     patches, ``low_um2`` and ``high_um2`` are the smallest and largest of the magnifications' means.
     """
-    slides = table.groupby(["split", "slide"])
-    means = (
-        table.groupby(["split", "slide", "magnification"])["mean_area_um2"].mean().groupby(["split", "slide"])
-    )
-    found = slides.agg(
+    by = ["split", "slide"]
+    means = table.groupby([*by, "magnification"])["mean_area_um2"].mean().groupby(by)
+    found = table.groupby(by).agg(
         group=("group", "first"),
         mpp=("mpp", "min"),
         mpp_stated=("mpp_stated", "all"),
@@ -392,14 +390,8 @@ def slide_areas(slides: pd.DataFrame, *, steps: Mapping[str, float]) -> Figure:
     """Mean nucleus area of each slide in µm² with its range over magnifications, and factors in area as bars."""
     ordered = slides.sort_values("mean_um2", kind="stable").reset_index(drop=True)
     fig, ax = plt.subplots(figsize=(WIDTH, 0.19 * len(ordered) + 1.5))
-    ax.hlines(
-        ordered.index,
-        ordered.low_um2,
-        ordered.high_um2,
-        colors=ordered.split.map(SPLIT_COLOURS),
-        alpha=0.4,
-        lw=3,
-    )
+    colours = ordered.split.map(SPLIT_COLOURS)
+    ax.hlines(ordered.index, ordered.low_um2, ordered.high_um2, colors=colours, alpha=0.4, lw=3)
     for marker, (split, colour) in zip(MARKERS, SPLIT_COLOURS.items(), strict=False):
         part = ordered[ordered.split == split]
         ax.plot(part.mean_um2, part.index, marker, color=colour, label=split)
@@ -501,14 +493,13 @@ def rule_summary(measured: pd.DataFrame, *, reference: str = "centre") -> pd.Dat
     base = measured[measured["rule"] == reference].set_index("image")["mean_area_um2"]
     both = measured.assign(reference=measured["image"].map(base))
     both = both.dropna(subset=["mean_area_um2", "reference"])
-    groups = both.groupby(["rule", "magnification"], sort=False)
+    by, areas = ["rule", "magnification"], ["mean_area_um2", "reference"]
+    groups = both.groupby(by, sort=False)
     found = groups.agg(patches=("image", "size"), slides=("slide", "nunique"), n_nuclei=("n_nuclei", "mean"))
-    by_slide = both.groupby(["rule", "magnification", "slide"], sort=False)[
-        ["mean_area_um2", "reference"]
-    ].mean()
-    log = np.log(by_slide["mean_area_um2"] / by_slide["reference"]).groupby(["rule", "magnification"])
+    by_slide = both.groupby([*by, "slide"], sort=False)[areas].mean()
+    log = np.log(by_slide["mean_area_um2"] / by_slide["reference"]).groupby(by)
     half = log.agg(lambda of_slides: interval(of_slides.to_numpy(), 0.0, 0.95)[0])
-    found["mean_um2"] = by_slide["mean_area_um2"].groupby(["rule", "magnification"]).mean()
+    found["mean_um2"] = by_slide["mean_area_um2"].groupby(by).mean()
     found["ratio"], found["low"] = np.exp(log.mean()), np.exp(log.mean() - half)
     return found.assign(high=np.exp(log.mean() + half)).reset_index()
 

@@ -231,12 +231,7 @@ Activations = Mapping[float, Mapping[str, np.ndarray]]
 
 
 def size_tables(
-    net: Network,
-    pictures: Pictures,
-    *,
-    size: int,
-    factors: Mapping[str, Sequence[float]],
-    share: float = 0.4,
+    net: Network, pictures: Pictures, *, size: int, factors: Mapping[str, Sequence[float]], share: float = 0.4
 ) -> dict[str, pd.DataFrame]:
     """All measures of one network of any size on one set of pictures, for each manipulation that they allow.
 
@@ -471,14 +466,10 @@ def sampling(table: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(2, len(networks), squeeze=False, **heights)
     colours = colour_of(table.interpolation)
     for (above, below), (who, part) in zip(axes.T, networks, strict=True):
-        for place, ((name, filtered), rows) in enumerate(
-            part.groupby(["interpolation", "antialias"], sort=False)
-        ):
-            look = {
-                "color": colours[name],
-                "ls": "-" if filtered else "--",
-                "marker": "o" if filtered else "x",
-            }
+        ways = part.groupby(["interpolation", "antialias"], sort=False)
+        for place, ((name, filtered), rows) in enumerate(ways):
+            ls, marker = ("-", "o") if filtered else ("--", "x")
+            look = {"color": colours[name], "ls": ls, "marker": marker}
             label = f"{name}, {'' if filtered else 'not '}anti-aliased"
             shrunk, pixel = rows[rows.factor <= 1], rows[rows.change_px == 1]
             above.plot(shrunk.factor, shrunk.agreement, label=label, **look)
@@ -525,10 +516,9 @@ def size_answers(
         if len(by_tap):
             numbers |= {f"{name}_variance_peak": by_tap.max(), f"{name}_variance_tap": str(by_tap.idxmax())}
             numbers |= {f"{name}_variance_last": by_tap.iloc[-1], "last_tap": str(by_tap.index[-1])}
-    resized = cosine[
-        (cosine.manipulation == "resize") & (cosine.pictures == whole) & (cosine.tap != "softmax")
-    ]
-    half = resized[resized.factor == 0.5].cosine
+    half = cosine.query(
+        "manipulation == 'resize' and pictures == @whole and tap != 'softmax' and factor == 0.5"
+    ).cosine
     numbers |= {"cosine_first": half.iloc[0], "cosine_last": half.iloc[-1]}
     for word, filtered in (("on", True), ("off", False)):
         rows = sampling[(sampling.interpolation == "bilinear") & (sampling.antialias == filtered)]

@@ -201,19 +201,10 @@ def noise_r2(
 def _read_regions(net: Network, noise: Dataset) -> Mapping[str, dict[str, np.ndarray]]:
     """One forward pass for both regions; where no tap is early enough the whole map stands alone."""
     inner = border_free(net, int(noise.table.canvas_size.min()))
-    taps = {
-        (region, tap): layer
-        for region, one in ((WHOLE, net), (INNER, inner))
-        for tap, layer in one.taps.items()
-    }
-    both = replace(
-        net, taps={f"{region}/{tap}": layer for (region, tap), layer in taps.items()}, steps=inner.steps
-    )
-    acts = read_by_size(both, noise.images)
-    regions: dict[str, dict[str, np.ndarray]] = {}
-    for region, tap in taps:
-        regions.setdefault(region, {})[tap] = acts[f"{region}/{tap}"]
-    return regions
+    regions = {WHOLE: net.taps, **({INNER: inner.taps} if inner.taps else {})}
+    taps = {f"{region}/{tap}": layer for region, own in regions.items() for tap, layer in own.items()}
+    acts = read_by_size(replace(net, taps=taps, steps=inner.steps), noise.images)
+    return {region: {tap: acts[f"{region}/{tap}"] for tap in own} for region, own in regions.items()}
 
 
 def summarize_noise(table: pd.DataFrame) -> pd.DataFrame:
@@ -235,23 +226,18 @@ def noise_answers(summary: pd.DataFrame, *, network: str, weights: str) -> dict[
         for ending, of in (("", weights), ("_random", "random")):
             chosen = own | {"weights": of, "measure": measure}
             curve = _by_tap(rows, kind="blob", region=WHOLE, **chosen)
-            values |= {
-                f"{word}_best{ending}": float(curve.max()),
-                f"{word}_best_tap{ending}": str(curve.idxmax()),
-            }
-    curve = _by_tap(rows, kind="blob", region=WHOLE, measure="correlation_length", **own).drop(
-        "softmax", errors="ignore"
-    )
+            values[f"{word}_best{ending}"] = float(curve.max())
+            values[f"{word}_best_tap{ending}"] = str(curve.idxmax())
+    inner = rows[rows.tap != "softmax"]
+    curve = _by_tap(inner, kind="blob", region=WHOLE, measure="correlation_length", **own)
     values |= {"length_last": float(curve.iloc[-1]), "last_tap": str(curve.index[-1])}
     shuffled = _by_tap(rows, kind="blob", region=WHOLE, condition="shuffled", weights=weights)
     values["shuffled_best"] = float(shuffled.max())
     canvas = {
-        (kind, region): _by_tap(part, measure="canvas_size", **own).drop("softmax", errors="ignore")
-        for (kind, region), part in rows.groupby(["kind", "region"], sort=False)
+        place: _by_tap(part, measure="canvas_size", **own)
+        for place, part in inner.groupby(["kind", "region"], sort=False)
     }
-    values |= {
-        f"kind_{kind}": float(curve.max()) for (kind, region), curve in canvas.items() if region == WHOLE
-    }
+    values |= {f"kind_{kind}": float(canvas[kind, WHOLE].max()) for kind, _ in canvas}
     tap = str(canvas["blob", INNER].index[-1])  # the last with border-free positions
     inside = {"inner_whole": canvas["blob", WHOLE][tap], "inner_free": canvas["blob", INNER][tap]}
     return values | {"inner_tap": tap} | {name: float(value) for name, value in inside.items()}

@@ -83,12 +83,10 @@ def published_curves(paper: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     depth = {tap: i / (len(taps) - 1) for i, tap in enumerate(taps)}
     parts = []
     for part, label in ((table, table.r2_test.clip(lower=-50)), (labels, labels.label)):
-        units = {
-            "curve": part.condition.map(CURVES),
-            "depth": part.tap.map(depth),
-            "value": np.exp(label - 1),
-        }
-        parts.append(pd.DataFrame(units))
+        units = part.assign(
+            curve=part.condition.map(CURVES), depth=part.tap.map(depth), value=np.exp(label - 1)
+        )
+        parts.append(units[["curve", "depth", "value"]])
     words = [f"{label:.2f} {tap}" for label, tap in zip(labels.label, labels.tap, strict=True)]
     return parts[0], parts[1].assign(label=words)
 
@@ -118,15 +116,10 @@ def answer(table: pd.DataFrame, *, weights: str, network: str | None = None) -> 
         "random_r2": rows[own & true & (rows.weights == "random")],
         "shuffled_r2": rows[own & (rows.condition == "shuffled") & (rows.weights == weights)],
     }
-    return {
-        **found,
-        "peak_low": float(summary.loc[taps["peak"], "low"]),
-        "peak_high": float(summary.loc[taps["peak"], "high"]),
-        "drop": float(drop["mean_difference"]),
-        "drop_low": float(drop["low"]),
-        "drop_high": float(drop["high"]),
-        **{key: float(part.groupby("tap").r2_test.mean().max()) for key, part in others.items()},
-    }
+    found["drop"] = float(drop["mean_difference"])
+    for end in ("low", "high"):
+        found |= {f"peak_{end}": float(summary.loc[taps["peak"], end]), f"drop_{end}": float(drop[end])}
+    return found | {key: float(part.groupby("tap").r2_test.mean().max()) for key, part in others.items()}
 
 
 def example_images(
@@ -140,10 +133,8 @@ def example_images(
     for ax, image, title, box in zip(axes.flat, images, titles, boxes.itertuples(), strict=False):
         ax.imshow(image)
         ax.set_title(title, fontsize=8, fontweight="normal")
-        corner, size = (
-            (box.box_x0 - 0.5, box.box_y0 - 0.5),
-            (box.box_x1 - box.box_x0, box.box_y1 - box.box_y0),
-        )
+        corner = (box.box_x0 - 0.5, box.box_y0 - 0.5)
+        size = (box.box_x1 - box.box_x0, box.box_y1 - box.box_y0)
         ax.add_patch(plt.Rectangle(corner, *size, fill=False, color=COLOURS[1], lw=1.5))
     return fig
 
@@ -182,9 +173,8 @@ def paper_figure(
     markers = dict(zip(colours, MARKERS, strict=False))
     for ax, curve in zip(axes, CURVES.values(), strict=True):
         is_trained = curve == CURVES["imagenet"]
-        for network, one in ours[ours.curve == (trained if is_trained else curve)].groupby(
-            "network", sort=False
-        ):
+        own = ours[ours.curve == (trained if is_trained else curve)]
+        for network, one in own.groupby("network", sort=False):
             look = {"color": colours[network], "marker": markers[network], "label": network}
             ax.plot(one.depth, one.value, **look)
         theirs, points = paper[paper.curve == curve], labelled[labelled.curve == curve]

@@ -170,12 +170,8 @@ def train_transfer(
     named = network.run(row, target, seed)
     place = Path(folder) / run_name(**named)
     net = network.load(row, side=len(images[0]), seed=seed)
-    identity = {
-        "run": named,
-        "data": data_digest,
-        "weights": net.weights_digest,
-        "input": net.preprocess_name,
-    }
+    identity = {"run": named, "data": data_digest, "weights": net.weights_digest}
+    identity["input"] = net.preprocess_name
     wanted = {**identity, "schedule": {**asdict(schedule), "workers": None}}
     if (place / DONE).exists():
         there = json.loads((place / DONE).read_text(encoding="utf-8"))["wanted"]
@@ -198,15 +194,9 @@ def train_transfer(
     write_table(place / PREDICTIONS, predictions)
     write_table(place / HISTORY, history.assign(**named))
     best = int(history.loc[history["val_loss"].idxmin(), "epoch"])
-    summary = {
-        **named,
-        "epochs": len(history),
-        "best_epoch": best,
-        "converged": best < len(history),
-        "parameters": int(model.count_params()),
-        "seconds": float(history["seconds"].sum()),
-        "weights_digest": net.weights_digest,
-    }
+    summary = {**named, "epochs": len(history), "best_epoch": best, "converged": best < len(history)}
+    summary |= {"parameters": int(model.count_params()), "seconds": float(history["seconds"].sum())}
+    summary["weights_digest"] = net.weights_digest
     content = json.dumps({"wanted": wanted, "summary": summary}, indent=1)
     write_atomic(place / DONE, lambda stream: stream.write(content.encode()))
     (place / STATE).unlink(missing_ok=True)
@@ -306,14 +296,12 @@ def read_out(
         fit = fit_linear(features[training], values[training], "ridge")
         predicted[tap] = fit.predict(features[~training])
     kept = table.loc[~training, PATCH[1:]].assign(network=network, row="read-out", seed=0)
-    return pd.concat(
-        [
-            kept.assign(tap=tap, target=target, predicted=found[:, column])
-            for tap, found in predicted.items()
-            for column, target in enumerate(targets)
-        ],
-        ignore_index=True,
-    )
+    parts = [
+        kept.assign(tap=tap, target=target, predicted=found[:, column])
+        for tap, found in predicted.items()
+        for column, target in enumerate(targets)
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def read_out_scores(predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -430,15 +418,9 @@ def slide_reach(predictions: pd.DataFrame, *, level: float = 0.9) -> float:
 def summarize_images(octaves: Mapping[str, np.ndarray], reach: float) -> pd.DataFrame:
     """One magnification per image, the median over patches of the mean over seeds, with its interval."""
     middle = np.array([np.median(values.mean(axis=0)) for values in octaves.values()])
-    return pd.DataFrame(
-        {
-            "image": list(octaves),
-            "patches": [values.shape[1] for values in octaves.values()],
-            "transferred": 2**middle,
-            "transferred_low": 2 ** (middle - reach),
-            "transferred_high": 2 ** (middle + reach),
-        }
-    )
+    patches = [values.shape[1] for values in octaves.values()]
+    found = pd.DataFrame({"image": list(octaves), "patches": patches, "transferred": 2**middle})
+    return found.assign(transferred_low=2 ** (middle - reach), transferred_high=2 ** (middle + reach))
 
 
 def beside_transferred(found: pd.DataFrame, transferred: pd.DataFrame) -> pd.DataFrame:

@@ -34,9 +34,7 @@ def plan_table(plans: Iterable[PlannedTransfer]) -> pd.DataFrame:
             "pruned_tap": plan.network.pruned_tap,
             "seeds": len(plan.seeds),
             "targets": ", ".join(plan.targets),
-            "epochs": plan.schedule.epochs,
-            "patience": plan.schedule.patience,
-            "learning_rate": plan.schedule.learning_rate,
+            **{name: getattr(plan.schedule, name) for name in ("epochs", "patience", "learning_rate")},
         }
         for plan in plans
     )
@@ -61,9 +59,8 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     }
     for name, (score, digits) in form.items():
         mean, spread = both[score], both[f"{score}_sd"]
-        shown = mean.map(f"{{:.{digits}f}}".format) + spread.map(
-            f" ({{:.{digits}f}})".format, na_action="ignore"
-        ).fillna("")
+        beside = spread.map(f" ({{:.{digits}f}})".format, na_action="ignore").fillna("")
+        shown = mean.map(f"{{:.{digits}f}}".format) + beside
         both[name] = shown.where(mean.notna(), "")
     return both[["source", "network", "row", "tap", *form, "seeds", "converged"]].reset_index(drop=True)
 
@@ -71,6 +68,7 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
 def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
     """Comparisons of rows, from :func:`scalelib.statistics.compare_rows`, as a page shows them."""
     differences = compared[["difference", "low", "high"]].itertuples(index=False)
+    slides = compared[["slides_above_zero", "n_slides"]].astype(str)
     return pd.DataFrame(
         {
             "network": compared["network"],
@@ -79,9 +77,7 @@ def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
             "difference (95 %)": [span(*found) for found in differences],
             "p, Holm": compared["p_holm"],
             "p": compared["p"],
-            "slides above zero": compared[["slides_above_zero", "n_slides"]]
-            .astype(str)
-            .agg(" of ".join, axis=1),
+            "slides above zero": slides.agg(" of ".join, axis=1),
         }
     )
 
@@ -384,15 +380,12 @@ def estimates(table: pd.DataFrame) -> Figure:
     """Estimated against known or stated magnification, with intervals; refused images say so."""
     fig, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.36 * len(table)))
     y = np.arange(len(table))
-    for shift, label, columns, colour, marker in (
-        (-0.14, "linear read-out", ["estimate", "low", "high"], COLOURS[0], "o"),
-        (
-            0.14,
-            "transferred network",
-            ["transferred", "transferred_low", "transferred_high"],
-            COLOURS[1],
-            "^",
-        ),
+    both = {
+        "linear read-out": ["estimate", "low", "high"],
+        "transferred network": ["transferred", "transferred_low", "transferred_high"],
+    }
+    for (label, columns), shift, colour, marker in zip(
+        both.items(), (-0.14, 0.14), COLOURS, "o^", strict=False
     ):
         value, low, high = table[columns].to_numpy(float).T
         reach = np.stack([value - low, high - value])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,13 +14,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
+from skimage.util import montage
 
 from scalelib.errors import track
 from scalelib.graph import copy_model, fields, keras
 from scalelib.images import read_image, resize_image
 from scalelib.linear import fit_linear
 from scalelib.networks import Network, Preprocess
-from scalelib.plotting import COLOURS, WIDTH, merged_legend, tap_axis
+from scalelib.plotting import COLOURS, WIDTH, facets, merged_legend, tap_axis
 from scalelib.statistics import holm
 
 FREQUENCIES = tuple(float(f) for f in np.geomspace(1 / 64, 0.5, 16).round(5))
@@ -127,9 +127,8 @@ def preferred_frequency(tuning: pd.DataFrame) -> pd.DataFrame:
 def preference_by_tap(preferred: pd.DataFrame) -> pd.DataFrame:
     """Median and quartiles of preferred frequency over channels, and the share of them at an edge."""
     groups = preferred.groupby(["network", "weights", "tap"], sort=False)
-    quartiles = (
-        groups.frequency.quantile([0.25, 0.5, 0.75]).unstack().set_axis(["low", "median", "high"], axis=1)
-    )
+    quartiles = groups.frequency.quantile([0.25, 0.5, 0.75]).unstack()
+    quartiles = quartiles.set_axis(["low", "median", "high"], axis=1)
     table = groups.agg(channels=("frequency", "size")).join(quartiles)
     return table.join(groups.at_edge.mean()).reset_index()
 
@@ -276,7 +275,9 @@ def maximise_activation(
     scale = np.where(spread > 1e-6 * max(float(spread.max()), 1e-30), spread, max(float(spread.max()), 1e-30))
     start = rng.normal(0, 0.1, (len(chosen), side, side, 3)).astype(np.float32)
     clock = keras.Input((1,))
-    pixels = keras.ops.sigmoid(_Painting(start)(clock))
+    canvas = keras.layers.Dense(start.size, use_bias=False, kernel_initializer="zeros")
+    pixels = keras.ops.sigmoid(keras.ops.reshape(canvas(clock), start.shape))
+    canvas.set_weights([start.reshape(1, -1)])
     read = reader(keras.ops.matmul(255 * pixels, matrix.T.astype(np.float32)) + offset.astype(np.float32))
     own = np.eye(tensor.shape[-1], dtype=np.float32)[chosen] / scale[:, None].astype(np.float32)
     excitement = keras.ops.sum(keras.ops.mean(read[:, rows, columns], axis=(1, 2)) * own)
@@ -285,24 +286,12 @@ def maximise_activation(
     loss = keras.ops.reshape(5.0 * keras.ops.sum(rough) - excitement, (1, 1))
     painter = keras.Model(clock, loss)
     painter.compile(optimizer=keras.optimizers.Adam(0.05), loss=lambda _, value: keras.ops.sum(value))
-    nothing = np.zeros((steps, 1), np.float32)
-    painter.fit(nothing, nothing, batch_size=1, shuffle=False, verbose=0)
-    z = np.asarray(painter.trainable_variables[0])
+    ticks = np.ones((steps, 1), np.float32)
+    painter.fit(ticks, ticks, batch_size=1, shuffle=False, verbose=0)
+    z = canvas.get_weights()[0].reshape(start.shape)
     before, after = ((255 / (1 + np.exp(-values))).astype(np.float32) for values in (start, z))
     gain = {"before": np.diagonal(activations(before)), "after": np.diagonal(activations(after))}
     return np.rint(after).astype(np.uint8), pd.DataFrame({"tap": tap, "channel": chosen, **gain})
-
-
-class _Painting(keras.layers.Layer):
-    """Images as a trainable weight; the input only keeps the time."""
-
-    def __init__(self, start: np.ndarray) -> None:
-        super().__init__()
-        self.z = self.add_weight(shape=start.shape, initializer=keras.initializers.Constant(0.0), name="z")
-        self.z.assign(start)
-
-    def call(self, clock: Any) -> Any:
-        return self.z + 0 * keras.ops.sum(clock)
 
 
 def _looks(weights: pd.Series) -> dict[str, dict[str, Any]]:
@@ -367,17 +356,14 @@ def tuning_maps(tuning: pd.DataFrame) -> Figure:
 
 def frequency_against_value(channels: pd.DataFrame) -> Figure:
     """Channels' preferred frequency against what they tell about scale, a column per ``panel``."""
-    names = {
-        "weight": "weight in the RCV\n(SD of measure per SD)",
-        "correlation": "rank correlation of\nchannel and scale",
-    }
-    long = channels.melt(["panel", "frequency"], list(names), var_name="kind")
-    columns = long.panel.nunique()
-    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
-        grid = sns.FacetGrid(
-            long, row="kind", col="panel", sharey="row", height=2.1, aspect=WIDTH / columns / 2.1
-        )
-        grid.map(sns.scatterplot, "frequency", "value", s=16, color=COLOURS[0], alpha=0.6, lw=0)
+    weight, correlation = (
+        "weight in the RCV\n(SD of measure per SD)",
+        "rank correlation of\nchannel and scale",
+    )
+    named = channels.rename(columns={"weight": weight, "correlation": correlation})
+    long = named.melt(["panel", "frequency"], [weight, correlation], var_name="kind")
+    grid = facets(long, row="kind", col="panel", sharey="row", height=2.1)
+    grid.map(sns.scatterplot, "frequency", "value", s=16, color=COLOURS[0], alpha=0.6, lw=0)
     grid.set_titles("").set_axis_labels("preferred frequency\n(cycles per pixel)", "")
     for (kind, panel), ax in grid.axes_dict.items():
         ax.axhline(0, color="#777777", lw=0.8, zorder=0)
@@ -385,7 +371,7 @@ def frequency_against_value(channels: pd.DataFrame) -> Figure:
         if ax in grid.axes[0]:
             ax.set_title(panel, fontsize=9)
         if ax in grid.axes[:, 0]:
-            ax.set_ylabel(names[kind])
+            ax.set_ylabel(kind)
     grid.figure.set_layout_engine("constrained")
     return grid.figure
 
@@ -441,15 +427,11 @@ def kernel_sheet(kernels: Mapping[str, np.ndarray]) -> Figure:
 
 def _sheet(kernels: np.ndarray) -> np.ndarray:
     """Kernels side by side, one pixel of white between them, grey for no effect."""
-    count, height, width = kernels.shape[:3]
-    columns = min(count, 24 if count > 16 else 16)
-    sheet = np.ones((-(-count // columns) * (height + 1) - 1, columns * (width + 1) - 1, 3))
+    columns = min(len(kernels), 24 if len(kernels) > 16 else 16)
     strongest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     shown = 0.5 + kernels / (2 * np.where(strongest > 0, strongest, 1))
-    for index, kernel in enumerate(shown):
-        y, x = divmod(index, columns)
-        sheet[y * (height + 1) :, x * (width + 1) :][:height, :width] = kernel
-    return sheet
+    grid = (-(-len(kernels) // columns), columns)
+    return montage(shown, [1, 1, 1], grid_shape=grid, padding_width=1, channel_axis=-1)[1:-1, 1:-1]
 
 
 @dataclass(frozen=True)
@@ -477,8 +459,7 @@ def galleries(panels: Sequence[Gallery]) -> Figure:
             axes[0, column].set_title(label, fontsize=7.5, fontweight="normal", loc="center")
             for ax, image in zip(axes[:, column], [panel.painted[column], *panel.crops[column]], strict=True):
                 ax.imshow(image)
-        for ax, name in zip(
-            axes[:, 0], ["painted", *(f"region {rank + 1}" for rank in range(ranks))], strict=True
-        ):
+        names = ["painted", *(f"region {rank + 1}" for rank in range(ranks))]
+        for ax, name in zip(axes[:, 0], names, strict=True):
             ax.set_ylabel(name, fontsize=8)
     return fig

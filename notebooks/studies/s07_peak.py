@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from scipy import special
 
 from scalelib.linear import one_thread
-from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, merged_legend
+from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, facets, merged_legend
 from scalelib.pruning import OUTPUT_TAPS, best_layer
 from scalelib.regression import effective_rank, learning_curve, random_projection, train_test_splits
 from scalelib.statistics import compare_taps, holm
@@ -106,28 +106,29 @@ def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.Data
     ``covered``: the sweep reaches from a ratio of 0.75 or less to 1.25 or more; ``peaked``: covered, and the trough
     is at least a whole variance of the measure below both sides. A mean near the peak has no expectation.
     """
-    rows = []
-    for key, group in sweep.groupby(list(by), sort=False):
+    about, rows = [*by, "channels", "rank", "effective_rank"], []
+    for _, group in sweep.groupby(list(by), sort=False):
         medians = group.groupby(["estimator", "n_train"]).r2_test.median()
         ols, ridge = medians["ols"], medians["ridge"]
-        worst, dimensions = ols.idxmin(), group["rank"].iloc[0]
-        before, after = ols[ols.index < worst].max(), ols[ols.index > worst].max()
+        worst = ols.idxmin()
+        sides = ols[ols.index < worst].max(), ols[ols.index > worst].max()
         covered = bool(group.ratio.min() <= 0.75 and group.ratio.max() >= 1.25)
+        peaked = covered and bool(ols[worst] < min(sides) - DEPTH)
+        first = group.iloc[0]
         rows.append(
-            {
-                **dict(zip(by, key, strict=True)),
-                **group[["channels", "rank", "effective_rank"]].iloc[0].to_dict(),
-                "trough_n": worst,
-                "trough_ratio": worst / dimensions,
-                "trough_r2": ols[worst],
-                "before_r2": before,
-                "after_r2": after,
-                "ridge_r2": ridge[worst],
-                "covered": covered,
-                "peaked": covered and bool(ols[worst] < min(before, after) - DEPTH),
-            }
+            (*first[about], worst, worst / first["rank"], ols[worst], *sides, ridge[worst], covered, peaked)
         )
-    return pd.DataFrame(rows).astype({"channels": int, "rank": int})
+    found = [
+        "trough_n",
+        "trough_ratio",
+        "trough_r2",
+        "before_r2",
+        "after_r2",
+        "ridge_r2",
+        "covered",
+        "peaked",
+    ]
+    return pd.DataFrame(rows, columns=[*about, *found])
 
 
 def nearest_size(curves: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
@@ -287,14 +288,12 @@ def _explanations(
 def _slip(printed: int, corrected: int) -> str:
     a, b = str(printed), str(corrected)
     places = [i for i in range(len(a)) if len(a) == len(b) and a[i] != b[i]]
-    if len(places) == 1:
-        return "one digit"
-    return (
-        "digits swapped" if len(places) == 2 and np.ptp(places) == 1 and sorted(a) == sorted(b) else "other"
-    )
+    swapped = len(places) == 2 and np.ptp(places) == 1 and sorted(a) == sorted(b)
+    return "one digit" if len(places) == 1 else "digits swapped" if swapped else "other"
 
 
 ESTIMATORS = {"ols": "least squares", "ridge": "ridge"}
+SIZES = (10, 30, 100, 300, 1000)
 LOWEST = -1e5
 """Held-out R² below this is drawn here."""
 
@@ -312,13 +311,12 @@ def known_case(curves: pd.DataFrame, theory: pd.DataFrame) -> Figure:
 
 def sweep(curves: pd.DataFrame) -> Figure:
     """Held-out R² against training images per dimension, a line per tap, a row per ``panel``."""
-    grid = _by_depth(
-        curves.replace({"estimator": ESTIMATORS}), row="panel", col="estimator", x="ratio", height=2.1
-    )
+    shown = curves.replace({"estimator": ESTIMATORS})
+    grid = _by_depth(shown, row="panel", col="estimator", x="ratio", height=2.1)
     for ax in grid.axes.flat:
         _ratio_axis(ax)
-    for row, ax in zip(curves.panel.unique(), grid.axes[:, 0], strict=True):
-        ax.set_ylabel(_two_lines(row) + "\n\nheld-out R² (median)", fontsize=8.5)
+    for row, ax in zip(grid.row_names, grid.axes[:, 0], strict=True):
+        ax.set_ylabel(row.replace(", ", ",\n", 1) + "\n\nheld-out R² (median)", fontsize=8.5)
     for ax in grid.axes[1:].flat:
         ax.set_title("")
     return _finished(grid, curves["median"].min())
@@ -329,26 +327,19 @@ def moved_peak(curves: pd.DataFrame, *, width: int) -> Figure:
     titles = {"own width": "each tap at its own width", "projected": f"all projected to {width} dimensions"}
     grid = _by_depth(curves.replace({"form": titles}), col="form", x="n_train", height=3)
     for ax in grid.axes.flat:
-        _size_axis(ax)
+        _log_axis(ax, SIZES, "training images, n")
     last = grid.axes.flat[-1]
     last.axvline(width, color="black", lw=0.9, ls=":")
-    place = {
-        "xycoords": ("data", "axes fraction"),
-        "xytext": (4, 0),
-        "textcoords": "offset points",
-        "fontsize": 8,
-    }
-    last.annotate(f"n = {width}", (width, 0.04), **place)
+    last.text(1.08 * width, 0.04, f"n = {width}", transform=last.get_xaxis_transform(), fontsize=8)
     return _finished(grid, curves["median"].min())
 
 
 def protocol(points: pd.DataFrame) -> Figure:
     """Every network, tap and class under the paper's protocol, against training images per channel."""
     shown = points.assign(estimator=points.estimator.map(ESTIMATORS), median=points.r2.clip(lower=LOWEST))
-    grid = _facets(shown, col="estimator", col_order=list(ESTIMATORS.values()), height=3.3)
-    looks = _by_network(points)
-    grid.map_dataframe(sns.scatterplot, x="ratio", y="median", s=20, alpha=0.75, linewidth=0, **looks)
-    grid.set_titles("{col_name}")
+    grid = facets(shown, col="estimator", col_order=list(ESTIMATORS.values()), height=3.3)
+    look = {"s": 20, "alpha": 0.75, "linewidth": 0, **_by_network(points)}
+    grid.map_dataframe(sns.scatterplot, x="ratio", y="median", **look).set_titles("{col_name}")
     for ax in grid.axes.flat:
         _ratio_axis(ax, "training images per channel, n / d")
     return _finished(grid, points.r2.min())
@@ -364,23 +355,15 @@ def prediction(curves: pd.DataFrame, peaks: pd.DataFrame, printed: pd.DataFrame)
         for value in printed[printed.tap == tap].r2_test:
             ax.axhline(value, color="#777777", lw=1.1, ls="-.", label="Table A1, random weights")
         ax.set_title(f"{tap}\nd = {channels:.0f}, eff. rank {rank:.0f}", fontsize=8.5)
-        _size_axis(ax)
+        _log_axis(ax, SIZES, "training images, n")
     return _finished(grid, min([curves["low"].min(), *printed.r2_test]))
 
 
 def depth_against_rank(peaks: pd.DataFrame) -> Figure:
     """How deep the trough is (R² below 0) against the effective rank, for sweeps that cover the peak."""
     fig, ax = plt.subplots(figsize=(WIDTH * 0.72, 3.2))
-    looks = _by_network(peaks)
-    sns.scatterplot(
-        x=peaks.effective_rank / peaks["rank"],
-        y=-peaks.trough_r2,
-        data=peaks,
-        s=28,
-        linewidth=0,
-        ax=ax,
-        **looks,
-    )
+    shown = peaks.assign(share=peaks.effective_rank / peaks["rank"], depth=-peaks.trough_r2)
+    sns.scatterplot(shown, x="share", y="depth", s=28, linewidth=0, ax=ax, **_by_network(peaks))
     ax.set(yscale="log", xlabel="effective rank / rank", ylabel="lowest median R² of least squares")
     ax.invert_yaxis()
     ax.yaxis.set_major_formatter(lambda value, _: f"−{value:,.0f}" if value >= 1 else f"−{value:g}")
@@ -393,21 +376,10 @@ def forms_of_output(scores: pd.DataFrame) -> Figure:
     forms = list(scores.tap.unique())
     grid = _by_estimator(scores.assign(form=scores.tap.map(forms.index)), col="panel", x="form")
     for panel, ax in grid.axes_dict.items():
-        ax.set_title(_two_lines(panel), fontsize=9)
+        ax.set_title(panel.replace(", ", ",\n", 1), fontsize=9)
         ax.set_xticks(range(len(forms)), forms, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     grid.set_xlabels("form of the output")
     return _finished(grid, scores["median"].min())
-
-
-def _two_lines(panel: str) -> str:
-    """A panel's name, network and weights under one another."""
-    return panel.replace(", ", ",\n", 1)
-
-
-def _facets(table: pd.DataFrame, *, height: float, **options: Any) -> sns.FacetGrid:
-    columns = table[options["col"]].nunique()
-    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
-        return sns.FacetGrid(table, height=height, aspect=WIDTH / columns / height, **options)
 
 
 def _by_network(table: pd.DataFrame) -> dict[str, Any]:
@@ -421,7 +393,7 @@ def _by_estimator(curves: pd.DataFrame, *, col: str, x: str, **look: Any) -> sns
     """A line with its band for each estimator."""
     shown = curves.assign(estimator=curves.estimator.map(ESTIMATORS))
     looks = {"marker": ["o", "s"], "ls": ["-", "--"]}
-    grid = _facets(
+    grid = facets(
         shown, col=col, hue="estimator", hue_order=list(ESTIMATORS.values()), hue_kws=looks,
         palette=[COLOURS[1], COLOURS[0]], height=3,
     )  # fmt: skip
@@ -439,30 +411,21 @@ def _by_depth(curves: pd.DataFrame, *, x: str, **options: Any) -> sns.FacetGrid:
     panel = options.get("row") or options["col"]
     place = curves.groupby(panel).tap.transform(lambda taps: pd.factorize(taps)[0])
     depth = place / place.groupby(curves[panel]).transform("max").clip(lower=1)
-    grid = _facets(curves.assign(depth=depth, median=curves["median"].clip(lower=LOWEST)), **options)
+    grid = facets(curves.assign(depth=depth, median=curves["median"].clip(lower=LOWEST)), **options)
     lines = {"hue": "depth", "palette": "viridis", "hue_norm": (0, 1.08), "units": "tap", "estimator": None}
     grid.map_dataframe(sns.lineplot, x=x, y="median", lw=1.1, marker=".", mec="none", legend=False, **lines)
-    grid.set_titles("{col_name}")
     grid.figure.set_layout_engine("constrained")
-    colours = mpl.colors.ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 1 / 1.08, 256)))
-    bar = grid.figure.colorbar(
-        mpl.cm.ScalarMappable(cmap=colours),
-        ax=grid.axes,
-        ticks=[0, 1],
-        shrink=0.8 / grid.axes.shape[0] ** 0.5,
-    )
-    bar.ax.set_yticklabels(["first tap", "last tap"], fontsize=8)
-    return grid
+    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1.08), "viridis")
+    bar = grid.figure.colorbar(colours, ax=grid.axes, shrink=0.8 / grid.axes.shape[0] ** 0.5)
+    bar.ax.set_ylim(0, 1)
+    bar.ax.set_yticks([0, 1], ["first tap", "last tap"], fontsize=8)
+    return grid.set_titles("{col_name}")
 
 
 def _ratio_axis(ax: Axes, label: str = "images per dimension, n / d") -> None:
     """Training images per dimension, with a line at 1."""
     ax.axvline(1, color="black", lw=0.9, ls=":")
     _log_axis(ax, (0.1, 0.2, 0.5, 1, 2, 5, 10), label)
-
-
-def _size_axis(ax: Axes) -> None:
-    _log_axis(ax, (10, 30, 100, 300, 1000), "training images, n")
 
 
 def _log_axis(ax: Axes, ticks: Sequence[float], label: str) -> None:
@@ -475,11 +438,7 @@ def _log_axis(ax: Axes, ticks: Sequence[float], label: str) -> None:
 def _finished(grid: sns.FacetGrid, lowest: float) -> Figure:
     """R² linear between −1 and 1 and logarithmic below, plain titles, one legend."""
     floor = 3.0 * min(max(float(lowest), LOWEST), -1.0)
-    ticks = [
-        t
-        for t in (-100000, -10000, -1000, -100, -10, -1, 0, 1, *((-3,) if floor > -30 else ()))
-        if t >= floor
-    ]
+    ticks = [t for t in (*(-(10**n) for n in range(6)), 0, 1, *([-3] if floor > -30 else [])) if t >= floor]
     for ax in grid.axes.flat:
         ax.set_yscale("symlog", linthresh=1, linscale=1.2)
         ax.set_ylim(floor, 1.15)
@@ -547,24 +506,29 @@ def _in_order(rows: pd.DataFrame) -> list[str]:
 
 def printed_table(table: pd.DataFrame, corrections: pd.DataFrame, wrong: pd.DataFrame) -> Figure:
     """A table of counts as printed, with totals that do not add up and the cells that explain them."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.9))
-    ax.set_axis_off()
-    text = [[f"{value:,}" for value in row] for row in table.to_numpy()]
-    names: dict[str, Any] = {"rowLabels": list(table.index), "colLabels": list(table.columns)}
-    drawn = ax.table(cellText=text, loc="center", cellLoc="right", **names)
-    drawn.auto_set_font_size(False)
-    drawn.set_fontsize(8.5)
-    drawn.scale(1, 1.35)
-    for cell in drawn.get_celld().values():
-        cell.set_edgecolor("#cccccc")
-    keys = {"total that does not add up": "#F7E3B5", "cell whose correction explains it": "#B9D6EC"}
+    text, state = table.map("{:,}".format), pd.DataFrame(0, table.index, table.columns)
     for row in wrong.itertuples():
-        y, x = (row.name, TOTAL) if row.line == "row" else (TOTAL, row.name)
-        drawn[table.index.get_loc(y) + 1, table.columns.get_loc(x)].set_facecolor("#F7E3B5")
+        state.loc[(row.name, TOTAL) if row.line == "row" else (TOTAL, row.name)] = 1
     for row in corrections.itertuples():
-        cell = drawn[table.index.get_loc(row.row) + 1, table.columns.get_loc(row.column)]
-        cell.set_facecolor("#B9D6EC")
-        cell.get_text().set(text=f"{row.printed:,}\n→ {row.corrected:,}", fontsize=7.5)
-    patches = [mpl.patches.Patch(color=colour, label=name) for name, colour in keys.items()]
-    ax.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, fontsize=8)
+        state.loc[row.row, row.column] = 2
+        text.loc[row.row, row.column] += f"\n→ {row.corrected:,}"
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.1))
+    look = {
+        "annot_kws": {"fontsize": 8.5, "color": "black"},
+        "linewidths": 1,
+        "linecolor": "#cccccc",
+        "cbar": False,
+    }
+    keys = {
+        "white": "",
+        "#F7E3B5": "total that does not add up",
+        "#B9D6EC": "cell whose correction explains it",
+    }
+    sns.heatmap(
+        state, annot=text, fmt="", cmap=mpl.colors.ListedColormap([*keys]), vmin=0, vmax=2, ax=ax, **look
+    )
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, labelrotation=0)
+    ax.set(xlabel="", ylabel="")
+    patches = [mpl.patches.Patch(color=colour, label=name) for colour, name in keys.items() if name]
+    fig.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=8)
     return fig

@@ -214,10 +214,8 @@ def _read(
     state: Path, name: str, identity: Mapping[str, Any]
 ) -> tuple[list[dict[str, float]], list[np.ndarray]]:
     with np.load(state) as file:
-        meta, arrays = (
-            json.loads(str(file["meta"])),
-            [file[key] for key in sorted(set(file.files) - {"meta"})],
-        )
+        meta = json.loads(str(file["meta"]))
+        arrays = [file[key] for key in sorted(set(file.files) - {"meta"})]
     there = meta["identity"]
     differ = [key for key in identity if there.get(key) != identity[key]]
     require(
