@@ -73,13 +73,6 @@ def test_random_weights_come_from_their_seed_alone():
     assert not any(np.array_equal(first[a], first[b]) for a in kernels for b in kernels if a < b)
 
 
-def test_preprocessing_maps_bytes_to_minus_one_to_one_and_leaves_them_alone():
-    images = np.array([0, 51, 255], np.uint8).reshape(1, 1, 1, 3)
-    np.testing.assert_allclose(preprocess(images).ravel(), [-1, -0.6, 1], atol=1e-6)
-    assert images.ravel().tolist() == [0, 51, 255]
-    assert preprocess(images.astype(np.float64)).dtype == np.float32
-
-
 def test_unknown_absent_and_truncated_weights_are_refused(tmp_path):
     cut = tmp_path / "cut.weights.h5"
     cut.write_bytes(weights_path("one_scale").read_bytes()[:100_000])

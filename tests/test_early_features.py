@@ -74,33 +74,10 @@ def test_blur_prefers_the_lowest_frequency_and_says_that_it_is_at_the_edge():
     assert found.frequency.item() == pytest.approx(1 / 64, rel=1e-3)
 
 
-def test_dead_channel_has_no_preference():
-    kernel = np.stack([gabor(0.1, 0), np.zeros((SIDE, SIDE, 3))], axis=-1)
-    found = preferred_frequency(frequency_tuning(network(kernel), ["conv"]))
-    assert found.channel.tolist() == [0]
-
-
 def test_grating_has_its_energy_at_its_frequency():
     wave = gratings(0.125, 90, size=(64, 64), phases=1)[0, :, :, 0]
     energy = np.abs(np.fft.fft2(wave - wave.mean()))
     assert set(zip(*np.nonzero(energy > 0.1 * energy.max()), strict=True)) == {(8, 0), (56, 0)}
-
-
-@pytest.mark.parametrize("strides", [1, 2, 3])
-def test_exciting_region_is_where_the_blob_was_put(strides):
-    rng = np.random.default_rng(0)
-    images = np.full((6, 96, 96, 3), 100, np.uint8)
-    spots = rng.integers(20, 70, (6, 2))
-    for image, (y, x), light in zip(images, spots, [0, 30, 150, 60, 90, 120], strict=True):
-        image[y : y + 9, x : x + 9] += light
-    regions = exciting_regions(
-        network(np.ones((9, 9, 3, 1)), strides=strides), "conv", images, channels=[0], ranks=5
-    )
-    assert regions.table.image.tolist() == [2, 5, 4, 3, 1]
-    for row in regions.table.itertuples():
-        assert abs(row.top - spots[row.image][0]) <= strides
-        assert abs(row.left - spots[row.image][1]) <= strides
-    assert regions.crops[0, 0].mean() == pytest.approx(250, rel=0.25)
 
 
 def test_crop_is_exactly_what_the_unit_saw():

@@ -36,26 +36,16 @@ def table_of(notebook: str) -> Callable[[str], pd.DataFrame]:
     return lambda table: archived(f"{notebook}/{table}")
 
 
+datasets = table_of("01_datasets")
 resizing = table_of("02_resizing_invariance")
 layers = table_of("04_layerwise_r2")
+transfer = table_of("05_histopathology_transfer")
 early = table_of("06_early_features")
 peak = table_of("07_interpolation_peak")
 
 
 def pictures(n: int, side: int = 12) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
-
-
-# 01 datasets
-
-
-def datasets(table: str) -> pd.DataFrame:
-    return archived(f"01_datasets/{table}")
-
-
-@figure
-def datasets_counts() -> Figure:
-    return s01_datasets.patches_per_magnification(datasets("table1"))
 
 
 @figure
@@ -66,33 +56,6 @@ def datasets_regions() -> Figure:
     return s01_datasets.zoomed_regions(
         [s01_datasets.Region(image, x, 10 / x, [square, square - 4], states) for x, image in powers]
     )
-
-
-@figure
-def datasets_areas() -> Figure:
-    return s01_datasets.area_distributions(datasets("areas"), datasets("class_means"))
-
-
-@figure
-def datasets_slides() -> Figure:
-    return s01_datasets.slide_areas(datasets("slides"), steps={"factor 4": 4.0})
-
-
-@figure
-def datasets_rules() -> Figure:
-    return s01_datasets.rules_compared(datasets("rules"), s01_datasets.RULES)
-
-
-# 02 resizing
-
-
-@figure
-def resizing_manipulations() -> Figure:
-    shown = {name: dict(zip((0.5, 1.0), pictures(2), strict=True)) for name in s02_resizing.MANIPULATIONS}
-    return s02_resizing.manipulation_grid(shown)
-
-
-# 03 noise
 
 
 @figure
@@ -111,72 +74,9 @@ def noise(**chosen: str) -> pd.DataFrame:
 
 
 @figure
-def noise_leak_by_kind() -> Figure:
-    rows = noise(region="whole map", estimator="ridge", measure="canvas_size")
-    return s03_noise.canvas_leak(rows, split="kind")
-
-
-# 04 layer-wise R²
-
-
-@figure
 def layers_examples() -> Figure:
     boxes = pd.DataFrame({"box_x0": [2.0], "box_y0": [3.0], "box_x1": [8.0], "box_y1": [7.0]})
     return s04_layerwise.example_images(pictures(1), ["disc, 0.4"], boxes=boxes)
-
-
-@figure
-def layers_paper() -> Figure:
-    published = s04_layerwise.published_curves(ROOT / "paper")
-    return s04_layerwise.paper_figure(layers("figure_units"), *published)
-
-
-# 05 histopathology
-
-
-def transfer(table: str) -> pd.DataFrame:
-    return archived(f"05_histopathology_transfer/{table}")
-
-
-@figure
-def transfer_learning() -> Figure:
-    return s05_transfer.learning_curves(transfer("history").query("target == 'area'"))
-
-
-@figure
-def transfer_rows() -> Figure:
-    scores = transfer("transfer").query("target == 'area' and slide == 'all'")
-    paper = pd.read_csv(ROOT / "paper" / "table2.csv")
-    return s05_transfer.rows_of_table_2(scores, paper, mean_error=79.0)
-
-
-@figure
-def transfer_slides() -> Figure:
-    return s05_transfer.slide_differences(transfer("transfer").query("target == 'area'"), other="scratch")
-
-
-@figure
-def transfer_confusions() -> Figure:
-    counts = pd.DataFrame(np.eye(3, dtype=int), [5.0, 10.0, 40.0], [5.0, 10.0, 40.0])
-    return s05_transfer.confusions({"full, pretrained": counts, "pruned": counts})
-
-
-@figure
-def transfer_read_outs() -> Figure:
-    return s05_transfer.read_out_curves(transfer("readout"), transfer("readout_random"))
-
-
-@figure
-def transfer_texture() -> Figure:
-    return s05_transfer.scale_against_texture(transfer("three_curves"))
-
-
-@figure
-def transfer_unseen() -> Figure:
-    return s05_transfer.estimates(transfer("unseen"))
-
-
-# 06 early features
 
 
 @figure
@@ -209,15 +109,6 @@ def early_channels() -> Figure:
     return s06_early.frequency_against_value(rows)
 
 
-# 07 interpolation peak
-
-
-@figure
-def peak_protocol() -> Figure:
-    rows = peak("protocol").query("tap != 'softmax'")
-    return s07_peak.protocol(rows.assign(network=rows.network + ", " + rows.weights))
-
-
 @figure
 def peak_prediction(condition: str = "random") -> Figure:
     printed = pd.read_csv(ROOT / "paper" / "table_a1.csv").query("condition == @condition")
@@ -236,9 +127,42 @@ def peak_printed_table() -> Figure:
     return s07_peak.printed_table(wide, peak("table1_corrections"), wrong)
 
 
-# one table, one figure
-
 FIGURES |= {
+    "datasets_counts": lambda: s01_datasets.patches_per_magnification(datasets("table1")),
+    "datasets_areas": lambda: s01_datasets.area_distributions(datasets("areas"), datasets("class_means")),
+    "datasets_slides": lambda: s01_datasets.slide_areas(datasets("slides"), steps={"factor 4": 4.0}),
+    "datasets_rules": lambda: s01_datasets.rules_compared(datasets("rules"), s01_datasets.RULES),
+    "resizing_manipulations": lambda: s02_resizing.manipulation_grid(
+        {name: dict(zip((0.5, 1.0), pictures(2), strict=True)) for name in s02_resizing.MANIPULATIONS}
+    ),
+    "noise_leak_by_kind": lambda: s03_noise.canvas_leak(
+        noise(region="whole map", estimator="ridge", measure="canvas_size"), split="kind"
+    ),
+    "layers_paper": lambda: s04_layerwise.paper_figure(
+        layers("figure_units"), *s04_layerwise.published_curves(ROOT / "paper")
+    ),
+    "transfer_learning": lambda: s05_transfer.learning_curves(transfer("history").query("target == 'area'")),
+    "transfer_rows": lambda: s05_transfer.rows_of_table_2(
+        transfer("transfer").query("target == 'area' and slide == 'all'"),
+        pd.read_csv(ROOT / "paper" / "table2.csv"),
+        mean_error=79.0,
+    ),
+    "transfer_slides": lambda: s05_transfer.slide_differences(
+        transfer("transfer").query("target == 'area'"), other="scratch"
+    ),
+    "transfer_confusions": lambda: s05_transfer.confusions(
+        dict.fromkeys(
+            ("full", "pruned"), pd.DataFrame(np.eye(3, dtype=int), [5.0, 10.0, 40.0], [5.0, 10.0, 40.0])
+        )
+    ),
+    "transfer_read_outs": lambda: s05_transfer.read_out_curves(
+        transfer("readout"), transfer("readout_random")
+    ),
+    "transfer_texture": lambda: s05_transfer.scale_against_texture(transfer("three_curves")),
+    "transfer_unseen": lambda: s05_transfer.estimates(transfer("unseen")),
+    "peak_protocol": lambda: s07_peak.protocol(
+        peak("protocol").query("tap != 'softmax'").assign(network=lambda t: t.network + ", " + t.weights)
+    ),
     "resizing_predictions": lambda: s02_resizing.predictions(resizing("predictions_by_size")),
     "resizing_variance": lambda: s02_resizing.variance_by_tap(resizing("variance_by_tap")),
     "resizing_cosine": lambda: s02_resizing.cosine_by_tap(
@@ -271,9 +195,6 @@ FIGURES |= {
     "peak_forms": lambda: s07_peak.forms_of_output(peak("output_forms")),
     "peak_contrasts": lambda: s07_peak.contrasts(peak("contrasts"), object_class=s07_peak.ALL_CLASSES),
 }
-
-
-# the tests
 
 
 @pytest.fixture(params=sorted(FIGURES))

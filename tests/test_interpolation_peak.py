@@ -1,4 +1,4 @@
-"""The interpolation peak where theory has it, output forms, and the test of a central peak."""
+"""The interpolation peak where theory has it, output forms, the test of a central peak, and sums of a printed table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from studies.s07_peak import (
     ALL_CLASSES,
     central_peak,
     channel_spread,
+    check_sums,
     expected_ols_r2,
     gaussian_problem,
     locate_peak,
-    nearest_size,
     output_forms,
     peak_sweep,
+    smallest_corrections,
 )
 
 
@@ -38,20 +39,6 @@ def test_there_is_no_peak_elsewhere():
     away = ols[(ols.index < 0.5) | (ols.index > 1.6)]
     assert (away > -1.5).all()
     assert away[away.index > 1].is_monotonic_increasing
-
-
-def test_ridge_has_no_peak():
-    X, y = gaussian_problem(400, 50, random_state=1)
-    sweep = peak_sweep({"tap": X}, y, repeats=7)
-    ridge_alone = sweep[sweep.estimator == "ridge"]
-    both = pd.concat([ridge_alone, ridge_alone.assign(estimator="ols")])
-    assert not locate_peak(both).peaked.any()
-
-
-def test_without_noise_and_misfit_there_is_no_peak_to_find():
-    X, y = gaussian_problem(300, 40, noise=0.0)
-    sweep = peak_sweep({"tap": X}, y, repeats=7, ratios=[0.5, 0.8, 1.5, 3])
-    assert not locate_peak(sweep).peaked.any()
 
 
 def test_peak_moves_with_a_projection_to_another_width():
@@ -87,21 +74,6 @@ def test_expected_score_agrees_with_simulation(n_train):
         error = y[test] - y[train].mean() - (X[test] - X[train].mean(axis=0)) @ beta
         scores.append(1 - (error**2).mean() / (1 + noise**2))
     assert np.mean(scores) == pytest.approx(float(expected_ols_r2(n_train, d, noise=noise)), abs=0.12)
-
-
-def test_nearest_size_finds_the_size_that_a_table_was_made_with():
-    sizes = [30, 45, 60, 80]
-    X, y = gaussian_problem(400, 60, random_state=5)
-    acts = {"narrow": X[:, :40], "wide": X}
-    sweep = peak_sweep(acts, y, sizes=sizes, estimators="ols", repeats=9)
-    medians = sweep.groupby(["tap", "n_train"]).r2_test.median().rename("median").reset_index()
-    assert sorted(medians.n_train.unique()) == [*sizes, 280]
-    for size in sizes:
-        printed = medians[medians.n_train == size].rename(columns={"median": "r2_test"})
-        found = nearest_size(medians, printed[["tap", "r2_test"]])
-        assert found.n_train.iloc[0] == size
-        assert found.distance.iloc[0] == pytest.approx(0)
-    assert nearest_size(medians, pd.DataFrame({"tap": [], "r2_test": []})).empty
 
 
 def test_log_probabilities_are_logits_less_a_constant_per_image():
@@ -166,13 +138,47 @@ def test_without_a_planted_peak_none_is_found_beyond_the_level():
     assert significant <= 1
 
 
-def test_narrow_logits_lose_by_width_alone_and_the_equal_width_row_shows_it():
-    rng = np.random.default_rng(0)
-    y, classes = rng.uniform(size=400), ["a"] * 400
-    wide = np.outer(y, rng.normal(size=64)) + rng.normal(size=(400, 64))
-    acts = {"start": wide[:, :4], "end": wide, "pre_softmax": random_projection({"t": wide}, 6)["t"]}
-    table = central_peak(acts, y, classes=classes, repeats=8, draws=8)
-    table = table[(table.object_class == ALL_CLASSES) & (table.reference == "pre_softmax")]
-    gap = table.groupby("matching").mean_difference.mean()
-    assert gap["own width"] > 0.2
-    assert abs(gap["equal width"]) < 0.5 * gap["own width"]
+def consistent(rows: int = 3, columns: int = 5, seed: int = 0) -> pd.DataFrame:
+    cells = np.random.default_rng(seed).integers(100, 9999, (rows, columns))
+    cells = np.block([[cells, cells.sum(1, keepdims=True)], [cells.sum(0), cells.sum()]])
+    names = [f"r{i}" for i in range(rows)], [f"c{j}" for j in range(columns)]
+    return pd.DataFrame(cells, [*names[0], "total"], [*names[1], "total"])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 7), (3, 5), (6, 2)])
+def test_consistent_table_gives_no_difference_and_no_correction(rows, columns):
+    table = consistent(rows, columns)
+    assert (check_sums(table).difference == 0).all()
+    assert smallest_corrections(table).empty
+
+
+@pytest.mark.parametrize(("row", "column"), [("r1", "c3"), ("r0", "c0"), ("r2", "total"), ("total", "c1")])
+def test_one_planted_error_is_found_in_body_and_totals(row, column):
+    table = consistent()
+    true = int(table.loc[row, column])
+    table.loc[row, column] = true + 37
+    found = smallest_corrections(table)
+    assert found[["row", "column", "printed", "corrected"]].to_numpy().tolist() == [
+        [row, column, true + 37, true]
+    ]
+
+
+def test_two_planted_errors_are_found_and_their_kind_is_named():
+    table = consistent()
+    table.loc["r0", "c1"], table.loc["r2", "c4"] = 1243, 5176
+    for name in ("r0", "r1", "r2"):
+        table.loc[name, "total"] = table.loc[name].drop("total").sum()
+    table.loc["total"] = table.drop("total").sum()
+    table.loc["r0", "c1"], table.loc["r2", "c4"] = 1423, 5186  # 2 and 4 swapped; 7 read as 8
+    found = smallest_corrections(table).set_index("row")
+    assert found.corrected.to_dict() == {"r0": 1243, "r2": 5176}
+    assert found.slip.to_dict() == {"r0": "digits swapped", "r2": "one digit"}
+
+
+def test_equally_small_explanations_are_all_returned():
+    table = consistent()
+    table.loc["r0", "c0"] += 50
+    table.loc["r1", "c1"] += 50
+    found = smallest_corrections(table)
+    pairs = {frozenset(zip(g.row, g.column, strict=True)) for _, g in found.groupby("explanation")}
+    assert pairs == {frozenset({("r0", "c0"), ("r1", "c1")}), frozenset({("r0", "c1"), ("r1", "c0")})}

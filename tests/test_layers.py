@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from study_tables import corrected, layerwise
+from study_tables import HIGH, LOW, MID, corrected, layerwise
 
 from scalelib.pruning import best_layer
 from scalelib.results import read_results
@@ -15,7 +15,6 @@ from studies import s04_layerwise
 
 ARCHIVE = Path(__file__).parents[1] / "results" / "compact"
 PAPER = Path(__file__).parents[1] / "paper"
-LOW, MID, HIGH = [0.10, 0.12, 0.14], [0.40, 0.44, 0.42], [0.80, 0.78, 0.82]
 
 
 def study(*, random: tuple[float, ...] = (0.0, 0.1, 0.2)) -> pd.DataFrame:
@@ -54,33 +53,10 @@ class TestCurves:
             corrected([-0.1, -0.2, 0.0])
         )
 
-    def test_depth_runs_from_0_to_1_in_the_networks_order(self):
-        both = pd.concat([study(), study().assign(network="two")])
-        for _, rows in s04_layerwise.curves(both).groupby(["network", "curve"]):
-            assert rows[["tap", "depth"]].to_numpy().tolist() == [
-                ["a", 0.0],
-                ["b", 0.5],
-                ["pre_softmax", 1.0],
-            ]
-
-    def test_one_tap_has_depth_0(self):
-        assert s04_layerwise.curves(layerwise({"only": LOW})).depth.tolist() == [0.0]
-
-    def test_classes_kept_apart_have_their_own_means(self):
-        found = s04_layerwise.curves(layerwise({"a": LOW}, spread=0.05), by=["object_class"]).set_index(
-            "object_class"
-        )
-        assert found["mean"].to_dict() == pytest.approx({"bird": 0.07, "car": 0.17})
-
     def test_one_seed_of_random_weights_has_no_interval(self):
         found = s04_layerwise.curves(study(random=(0.3,))).set_index("curve").loc["random weights"]
         assert found.low.isna().all()
         assert found["mean"].tolist() == pytest.approx([0.3] * 3)
-
-
-def test_names_of_curves_say_what_a_network_was_trained_on():
-    assert s04_layerwise.curve_name("all scales") == "trained at all scales"
-    assert s04_layerwise.curve_name("random", condition="shuffled") == "shuffled measures"
 
 
 def test_histogram_counts_every_image_once_per_class():
@@ -97,14 +73,6 @@ def test_histogram_counts_every_image_once_per_class():
     assert first["median"] == pytest.approx(np.median(values))
 
 
-def test_estimators_stand_beside_each_other_by_name_and_by_their_own_rows():
-    found = s04_layerwise.estimators_beside(study(), weights="imagenet", measure="sqrt_area_ratio")
-    assert found.groupby("curve", sort=False).size().to_dict() == {"ridge": 3, "least squares": 3}
-    assert found.set_index(["curve", "tap"]).loc[("least squares", "b"), "sd"] == pytest.approx(
-        np.std(HIGH, ddof=1)
-    )
-
-
 def test_equal_width_stands_beside_all_channels_for_the_same_networks_only():
     table = pd.concat([study(), layerwise({"a": LOW}, network="unprojected")])
     projected = layerwise({"a": LOW, "b": MID, "pre_softmax": LOW}).assign(draw=0, width=64)
@@ -112,18 +80,6 @@ def test_equal_width_stands_beside_all_channels_for_the_same_networks_only():
     assert len(found) == 6
     assert found["all channels", "b"] == pytest.approx(0.80)
     assert found["equal width", "b"] == pytest.approx(0.42)
-
-
-def test_two_trainings_of_one_network_are_told_apart_at_equal_width():
-    table = pd.concat(
-        [layerwise({"a": LOW}, weights="all scales"), layerwise({"a": MID}, weights="one scale")]
-    )
-    found = s04_layerwise.width_beside(table, table.assign(draw=0, width=8)).curve.tolist()
-    assert found == [
-        f"trained at {w}, {form}"
-        for form in ("all channels", "equal width")
-        for w in ("all scales", "one scale")
-    ]
 
 
 def test_published_labels_and_table_are_in_the_figures_units():
@@ -157,12 +113,3 @@ class TestAnswer:
         found = s04_layerwise.answer(layerwise({"a": LOW, "b": HIGH}), weights="imagenet")
         assert (found["drop"], found["drop_low"], found["drop_high"]) == (0.0, 0.0, 0.0)
         assert np.isnan(found["random_r2"])
-
-    def test_network_can_be_named_and_defaults_to_the_last(self):
-        both = pd.concat([study(), layerwise({"x": MID, "y": LOW}, network="two")])
-        assert s04_layerwise.answer(both, weights="imagenet")["network"] == "two"
-        assert s04_layerwise.answer(both, weights="imagenet", network="net")["peak_tap"] == "b"
-
-    def test_values_are_plain_so_that_they_can_be_glued(self):
-        values = s04_layerwise.answer(study(), weights="imagenet").values()
-        assert {type(value) for value in values} == {float, str}

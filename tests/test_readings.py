@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 
 from scalelib.activations import extract
-from scalelib.errors import NetworkError
 from scalelib.graph import keras
 from scalelib.networks import load_network
 from scalelib.regression import layerwise_r2
 from studies import readings
 from studies.readings import any_size, border_free, open_networks, padding_probe, read_by_size
-from studies.s02_resizing import load_pictures, sampling_table, size_tables
+from studies.s02_resizing import load_pictures, sampling_table
 
 N = 120
 MOBILENET = {"name": "MobileNet", "weights": "random", "alpha": 0.25, "input_size": 64}
@@ -49,12 +48,6 @@ def test_one_reading_per_seed_with_labels_and_taps_in_order_and_the_profile_left
     assert spec == before
 
 
-def test_trained_weights_carry_their_label_and_no_seed():
-    spec = {"name": "control", "weights": "all_scales", "weights_label": "all scales", "taps": ["conv1"]}
-    labels = next(readings.read_networks([spec], noise_images(3, 64))).labels
-    assert labels == {"network": "control", "weights": "all scales", "weights_seed": -1}
-
-
 def test_opened_networks_keep_their_weights_and_say_the_size_they_were_made_for():
     opened = list(open_networks([{**MOBILENET, "seeds": [0, 1]}]))
     assert [labels["weights_seed"] for labels, _, _ in opened] == [0, 1]
@@ -70,14 +63,6 @@ def test_opened_network_gives_what_one_built_for_that_size_gives(size):
     ours, theirs = extract(any_size(mobilenet()), images), extract(built, images)
     for tap in built.taps:
         np.testing.assert_allclose(ours[tap], theirs[tap], rtol=1e-4, atol=1e-5, err_msg=tap)
-
-
-def test_network_that_flattens_a_map_is_refused():
-    image = keras.Input((16, 16, 3))
-    x = keras.layers.Flatten()(keras.layers.Conv2D(2, 3, name="conv")(image))
-    net = load_network(keras.Model(image, keras.layers.Dense(2)(x)), taps=["conv"])
-    with pytest.raises(NetworkError):
-        any_size(net)
 
 
 def test_images_of_mixed_sizes_come_back_in_their_order():
@@ -120,27 +105,6 @@ def test_taps_without_a_border_free_position_are_dropped():
     assert all(np.isfinite(values).all() for values in extract(inner, noise_images(1, 32)).values())
     late = load_network(padding_probe(padding="same", depth=12).model, taps=["conv12"], input_size="any")
     assert not border_free(late, 16).taps
-
-
-def test_size_tables_hold_every_manipulation_with_the_sizes_that_were_read():
-    whole, windows = load_pictures("scenes", 4, factors=(0.5, 1.0, 2.0))
-    ((_, net, size),) = open_networks([MOBILENET])
-    factors = dict.fromkeys(("resize", "detail", "rendered", "zoom", "share", "canvas"), (0.5, 1.0, 2.0))
-    parts = [
-        size_tables(net, source, size=size, factors=factors)["predictions"] for source in (whole, windows)
-    ]
-    sizes = {(row.manipulation, row.factor): row.image_size for part in parts for row in part.itertuples()}
-    assert len(sizes) == 18
-    for (manipulation, factor), side in sizes.items():
-        grows = manipulation in ("resize", "zoom", "canvas")
-        assert side == (size * factor if grows else size), manipulation
-
-
-def test_rendered_series_is_the_paired_scenes_at_the_shares_that_its_factors_say():
-    whole, windows = load_pictures("scenes", 3, share=0.4, factors=(0.5, 1.0, 2.0))
-    assert whole.dataset.table.scale.tolist() == pytest.approx([0.4] * 3)
-    assert windows.dataset.table.scale.tolist() == pytest.approx([0.2] * 3)
-    assert sorted(whole.rendered) == [0.5, 1.0, 2.0]
 
 
 def test_sampling_table_leaves_out_what_cannot_be_had_and_changes_one_pixel():
@@ -190,18 +154,6 @@ def test_a_tap_cannot_score_by_telling_classes_apart():
     assert apart.r2_test.mean() < 0.1
 
 
-def test_taps_read_counts_seeds_and_channels(table):
-    some = [reading(table), *(reading(table, weights="random", seed=seed) for seed in (0, 1))]
-    found = readings.taps_read(some).set_index("weights")
-    assert found.seeds.to_dict() == {"imagenet": 1, "random": 2}
-    assert found.loc["imagenet", ["first", "last", "taps", "channels"]].tolist() == [
-        "first",
-        "last",
-        3,
-        "12 to 12",
-    ]
-
-
 def test_equal_width_projects_wide_taps_keeps_narrow_ones_and_reuses_the_splits(table):
     found = readings.equal_width([reading(table)], table, width=4, draws=2, repeats=3)
     assert found.width.unique().tolist() == [4]
@@ -213,35 +165,11 @@ def test_equal_width_projects_wide_taps_keeps_narrow_ones_and_reuses_the_splits(
     np.testing.assert_allclose(pairs[0], pairs[1])  # nothing to project: the same splits, the same numbers
 
 
-def test_permutation_by_network_finds_the_tap_that_reads_and_not_the_one_that_does_not(table):
-    one = reading(table, taps=("first", "middle"))
-    found = readings.permutation_by_network([one], table, permutations=19, repeats=2)
-    p = found.set_index("tap").p
-    assert found[["network", "weights"]].drop_duplicates().to_numpy().tolist() == [["net", "imagenet"]]
-    assert p["middle"] == pytest.approx(1 / 20)
-    assert p["first"] > 0.05
-
-
 def test_both_halves_choose_the_tap_that_reads_best_and_never_the_logits(table):
     one = reading(table, taps=("first", "middle", "last", "pre_softmax"))
     found = readings.choose_taps([one], table, repeats=3)
     assert found[["half", "tap", "depth"]].to_numpy().tolist() == [[1, "middle", 0.5], [2, "middle", 0.5]]
     assert (found.r2_report_best >= found.r2_report).all()
-
-
-def test_a_network_read_at_one_tap_has_depth_0(table):
-    found = readings.choose_taps([reading(table, taps=("middle",))], table, repeats=3)
-    assert found.depth.tolist() == [0.0, 0.0]
-
-
-def test_sensitivity_has_one_choice_per_measure_estimator_and_class_and_their_mean(table):
-    options = {"measures": ["sqrt_area_ratio", "area_ratio"], "estimators": ["ridge", "ols"], "repeats": 3}
-    r2, choice = readings.sensitivity_of_choice([reading(table)], table, **options)
-    assert len(choice) == 2 * 2 * 3
-    assert (set(choice.tap), set(choice.depth)) == ({"middle"}, {0.5})
-    rows = r2[(r2.tap == "middle") & (r2.measure == "area_ratio") & (r2.estimator == "ols")]
-    mean = choice.query("measure == 'area_ratio' and estimator == 'ols' and object_class == 'mean'")
-    assert mean.r2_test.item() == pytest.approx(rows.r2_test.mean())
 
 
 def test_examples_are_spread_over_each_classs_range_and_repeat_with_the_seed(table):

@@ -6,13 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from scipy.stats import binomtest
 from statsmodels.formula.api import ols as formula_ols
 
 from studies.s02_resizing import (
     CORNERS,
     cosine_to_reference,
-    predictions_by_factor,
     reframe,
     reframe_all,
     total_variation,
@@ -67,29 +65,12 @@ def test_each_manipulation_changes_what_its_table_says(manipulation, canvas, obj
     assert white_side(pictures[0]) == pytest.approx(40 * object_px**exponent, abs=1.5)
 
 
-def test_factor_one_is_the_same_window_for_every_manipulation():
-    image, box = square_scene()
-    boxes = pd.DataFrame([box], columns=CORNERS)
-    for manipulation in ("zoom", "share", "canvas"):
-        pictures, _ = reframe_all([image], boxes, manipulation=manipulation, factor=1.0, size=80)
-        np.testing.assert_array_equal(pictures[0], reframe(image, box, size=80)[0])
-
-
 def test_padding_is_measured_and_has_the_mean_colour():
     image, _ = square_scene()
     picture, padded = reframe(image, (0, 0, 40, 40), size=100, share=0.4, interpolation="nearest")
     # a window of 100 px around (20, 20): rows and columns from −30 to 70
     assert padded == pytest.approx(1 - 0.7**2)
     assert (picture[:29] == round(image.mean())).all()
-
-
-def test_aliasing_appears_without_the_filter_and_not_with_it():
-    """Stripes two pixels apart, shrunk fourfold: grey where filtered, contrast where not."""
-    stripes = np.repeat(np.where(np.arange(254) % 2, 255, 0).astype(np.uint8)[None, :, None], 254, axis=0)
-    image = np.repeat(stripes, 3, axis=2)
-    filtered = reframe(image, size=64)[0].astype(float)
-    aliased = reframe(image, size=64, antialias=False)[0].astype(float)
-    assert filtered[4:-4, 4:-4].std() < 5 < 30 < aliased[4:-4, 4:-4].std()
 
 
 def resized_noise():
@@ -122,22 +103,6 @@ def test_invariant_function_scores_zero_and_covariant_one():
     assert share["edge density"] > 0.95
 
 
-def test_invariant_function_keeps_predictions_and_covariant_one_loses_them():
-    pictures = resized_noise()
-    thresholds = {"mean level": (mean_level, 128.0), "edge density": (edge_density, None)}
-    agreement = {}
-    for name, (function, threshold) in thresholds.items():
-        cut = threshold if threshold is not None else float(np.median(function(pictures[1.0])))
-        acts = {k: {"softmax": two_class(function(values) - cut)} for k, values in pictures.items()}
-        agreement[name] = predictions_by_factor(acts).set_index("factor").agreement
-    assert (agreement["mean level"] > 0.95).all()
-    assert agreement["edge density"][2.0] == pytest.approx(0.5, abs=0.1)
-
-
-def two_class(score):
-    return np.hstack([score > 0, score <= 0]).astype(float)
-
-
 def test_total_variation_is_the_largest_difference_over_events():
     rng = np.random.default_rng(0)
     p, q = rng.dirichlet(np.ones(6), size=(2, 20))
@@ -152,22 +117,6 @@ def test_cosine_of_unrelated_images_is_zero_although_activations_are_positive():
     assert np.mean(cosine_to_reference(values, other)) == pytest.approx(0.0, abs=0.02)
     np.testing.assert_allclose(cosine_to_reference(other, other), 1.0)
     assert np.isnan(cosine_to_reference(np.ones((2, 3)), np.ones((2, 3)))).all()
-
-
-def test_accuracy_leaves_unknown_labels_out():
-    acts = {k: {"softmax": np.eye(4)} for k in (1.0, 2.0)}
-    table = predictions_by_factor(acts, labels=np.array([0, 1, 3, -1]))
-    assert table.accuracy.tolist() == pytest.approx([2 / 3, 2 / 3])
-
-
-@pytest.mark.parametrize(("n", "agree"), [(40, 40), (40, 30), (10, 0)])
-def test_interval_of_agreement_is_wilsons(n, agree):
-    target = np.tile([1.0, 0.0], (n, 1))
-    other = target.copy()
-    other[agree:] = [0.0, 1.0]
-    row = predictions_by_factor({1.0: {"softmax": target}, 2.0: {"softmax": other}}).iloc[1]
-    expected = binomtest(agree, n).proportion_ci(method="wilson")
-    assert (row.agreement_low, row.agreement_high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 # Share of variance explained by scale
@@ -213,13 +162,6 @@ def test_agrees_with_the_sums_of_squares_of_an_analysis_of_variance():
     assert share(y[:, None], scene, scale) == pytest.approx(expected, rel=1e-9)
 
 
-def test_channels_weigh_by_their_variance():
-    scene, scale = paired(20)
-    covariant, invariant = scale / scale.std(), scene / scene.std()
-    both = np.stack([3 * covariant, invariant], axis=1)
-    assert share(both, scene, scale) == pytest.approx(9 / 10, rel=1e-10)
-
-
 def test_within_classes_the_variance_between_them_does_not_count():
     scene, scale = paired(12)
     label = np.where(scene % 3 == 0, "a", "b")
@@ -232,23 +174,3 @@ def test_within_classes_the_variance_between_them_does_not_count():
     opposite = (np.where(label == "a", 1.0, -1.0) * (scale - SCALES.mean()))[:, None]
     table = variance_explained_by_scale({"tap": opposite}, scene, scale, within=label)
     assert table.variance_explained.item() == pytest.approx(1, abs=1e-12)
-
-
-def test_order_of_rows_is_free_labels_may_be_words_and_an_offset_in_float32_changes_little():
-    scene, scale = paired(30)
-    features = np.random.default_rng(3).standard_normal((len(scene), 3)) + scale[:, None]
-    order = np.random.default_rng(4).permutation(len(scene))
-    words = np.array([f"scene {k}" for k in scene])
-    expected = share(features, scene, scale)
-    assert share(features[order], words[order], scale[order]) == pytest.approx(expected, rel=1e-12)
-    assert share((features + 1000).astype(np.float32), scene, scale) == pytest.approx(expected, abs=1e-3)
-
-
-def test_a_constant_tap_has_no_share_and_taps_keep_their_order():
-    scene, scale = paired(4)
-    table = variance_explained_by_scale(
-        {"z": scale[:, None], "dead": np.full((len(scene), 2), 0.1), "a": scene[:, None]}, scene, scale
-    )
-    assert table.tap.tolist() == ["z", "dead", "a"]
-    assert table.channels.tolist() == [1, 2, 1]
-    assert np.isnan(table.variance_explained[1])

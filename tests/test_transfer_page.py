@@ -15,7 +15,6 @@ from scalelib.statistics import compare_rows, sign_flip_test, subset_interval
 from studies import s05_runs, s05_transfer
 from studies.transfer_scores import (
     agreement,
-    class_means,
     confusion,
     nearest_magnification,
     score_predictions,
@@ -38,11 +37,6 @@ def test_kappa_and_confusion_of_a_textbook_table():
     assert confusion([1, 1], [1, 2]).to_numpy().tolist() == [[1, 1], [0, 0]]
 
 
-def test_kappa_of_one_class_named_throughout_is_undefined():
-    assert np.isnan(agreement([3, 3], [3, 3])["kappa"])
-    assert agreement([3, 4], [3, 3])["kappa"] == 0.0
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_balanced_kappa_is_that_of_equally_many_patches_of_each_magnification(seed):
     rng = np.random.default_rng(seed)
@@ -58,14 +52,6 @@ def test_nearest_mean_changes_class_halfway_between_the_papers_means():
     assert nearest_magnification([-100.0, 1e9], PAPER_MEANS).tolist() == [5.0, 40.0]
     with pytest.raises(DataError, match="finite"):
         nearest_magnification([np.nan], PAPER_MEANS)
-
-
-def test_class_means_come_from_training_patches_alone():
-    table = pd.DataFrame({"split": ["train", "test"] * 2, "magnification": [5.0, 5.0, 8.0, 8.0],
-                          "mean_area_px": [1.0, 100.0, 2.0, 200.0]})  # fmt: skip
-    assert class_means(table).to_dict() == {5.0: 1.0, 8.0: 2.0}
-    with pytest.raises(DataError, match="8X"):
-        class_means(table[table.index != 2])
 
 
 def predictions(row: str, seed: int, errors: dict[str, float], target: str = "area") -> pd.DataFrame:
@@ -97,17 +83,6 @@ def test_scores_by_hand():
     assert scores.mae_octaves.isna().all()
     named = with_magnification(rows, PAPER_MEANS).named_magnification
     assert named.tolist()[6:9] == [5.0, 30.0, 40.0]
-
-
-def test_r2_is_that_of_the_definition() -> None:
-    rng = np.random.default_rng(0)
-    rows = pd.DataFrame(
-        {"network": "n", "target": "area", "tap": "t", "split": ["test"] * 50 + ["validation"] * 9,
-         "magnification": 10.0, "mean_area_px": rng.normal(50, 9, 59)}
-    ).assign(predicted=lambda t: t.mean_area_px + rng.normal(0, 5, 59))  # fmt: skip
-    test = rows[:50]
-    expected = 1 - ((test.mean_area_px - test.predicted) ** 2).mean() / test.mean_area_px.var(ddof=0)
-    assert s05_transfer.held_out_r2(rows).r2.item() == pytest.approx(expected)
 
 
 # comparisons of rows over slides
@@ -229,12 +204,6 @@ def test_words_follow_from_sign_and_p(where: str, change: dict, words: str, head
     )
 
 
-@pytest.mark.parametrize(("p", "words"), [(0.01, "holds here."), (0.2, "does not hold here.")])
-def test_one_network_alone_is_not_counted(p: float, words: str) -> None:
-    compared = comparison().query("network == 'a'").assign(p_holm=p)
-    assert str(s05_transfer.answers(compared, THREE, RUNS)["headline"]).endswith(words)
-
-
 def test_pixel_pitch_explains_tissue_where_its_best_tap_is_nearer() -> None:
     assert str(s05_transfer.answers(comparison(), THREE, RUNS)["why"]).startswith(
         "In a, object scale is read best at z (R² 0.90), pixel pitch at x (0.90), and tissue at x (0.90). In 1 of 1"
@@ -242,48 +211,6 @@ def test_pixel_pitch_explains_tissue_where_its_best_tap_is_nearer() -> None:
     scale, pitch, _ = CURVES
     swapped = THREE.replace({"curve": {scale: pitch, pitch: scale}})
     assert "In 0 of 1" in str(s05_transfer.answers(comparison(), swapped, RUNS)["why"])
-
-
-def test_rows_no_better_than_the_mean_are_named() -> None:
-    table = pd.DataFrame(
-        {"network": "n", "row": ["pretrained", "pruned"], "target": "area", "mae_px": [90.0, 80.0]}
-    )
-    assert s05_transfer.no_better_than_mean(table, 85.0) == (
-        "Of the 2 rows, 1 is no better than predicting the mean area of the training patches: n (full, pretrained)."
-    )
-    assert s05_transfer.no_better_than_mean(table, 91.0).startswith("All 2 rows are better than")
-
-
-def test_read_out_answers_report_on_test_what_validation_and_scale_chose() -> None:
-    rows = [
-        {"network": "n", "target": "area", "tap": tap, "split": split, "slide": "all", "mae_px": error,
-         "kappa": 0.0, "chosen": tap == "a"}
-        for split, errors in (("validation", (9, 3, 4, 5)), ("test", (9, 6, 5, 7)))
-        for tap, error in zip(("mean", "a", "b", "c"), errors, strict=True)
-    ]  # fmt: skip
-    found = s05_transfer.read_out_answers(
-        s05_transfer.mark_scale_choice(pd.DataFrame(rows), {"n": "c"})
-    ).iloc[0]
-    assert (found.best_tap, found.best, found.scale_tap, found.scale) == ("a", 6, "c", 7)
-    assert (found.last_tap, found["last"], found.mean_predictor, found.taps_apart) == ("c", 7, 9, 2)
-
-
-def test_three_curves_keep_only_taps_that_all_three_read() -> None:
-    scale = pd.DataFrame(
-        {"network": "n", "tap": ["a", "b", "a", "b"], "curve": ["w", "w", "shuffled measures", "shuffled measures"],
-         "mean": [0.1, 0.2, 0.0, 0.0]}
-    )  # fmt: skip
-    pitch = pd.DataFrame({"network": "n", "tap": ["a", "a", "b", "c"], "r2_test": [0.2, 0.4, 0.5, 0.6]})
-    tissue = pd.DataFrame(
-        {"network": "n", "target": "log2_magnification", "tap": ["mean", "a", "c"], "r2": [0.0, 0.7, 0.8]}
-    )
-    found = s05_transfer.three_curves(scale, pitch, tissue)
-    assert found.tap.unique().tolist() == ["a"]
-    assert found.r2.tolist() == pytest.approx([0.1, 0.3, 0.7])
-
-
-def test_costs_are_shown_of_the_pruned_and_the_last_map() -> None:
-    assert s05_transfer.cost_taps("b", [*"abcdefghi", "pre_softmax", "softmax"]) == ["b", "d", "g", "i"]
 
 
 # images at known scales
