@@ -116,9 +116,9 @@ def answer(table: pd.DataFrame, *, weights: str, network: str | None = None) -> 
         "random_r2": rows[own & true & (rows.weights == "random")],
         "shuffled_r2": rows[own & (rows.condition == "shuffled") & (rows.weights == weights)],
     }
-    found["drop"] = float(drop["mean_difference"])
-    for end in ("low", "high"):
-        found |= {f"peak_{end}": float(summary.loc[taps["peak"], end]), f"drop_{end}": float(drop[end])}
+    found |= {f"peak_{end}": float(summary.loc[taps["peak"], end]) for end in ("low", "high")}
+    found |= {"drop": float(drop["mean_difference"])}
+    found |= {f"drop_{end}": float(drop[end]) for end in ("low", "high")}
     return found | {key: float(part.groupby("tap").r2_test.mean().max()) for key, part in others.items()}
 
 
