@@ -298,10 +298,10 @@ def test_a_wrong_call_is_refused_with_status_2(there, capsys, arguments, message
 
 
 @pytest.mark.parametrize("wrong", [["--level", "1"], ["--downsample", "0.5"], ["--downsample", "nan"]])
-def test_numbers_out_of_range_are_refused_by_the_parser(wrong):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["magnification", "a.png", "--estimator", "e.npz", *wrong])
-    assert stopped.value.code == 2
+def test_numbers_out_of_range_are_refused_before_anything_is_read(wrong, capsys):
+    for arguments in (["a.png", "--estimator", "e.npz"], ["--fit", "slides", "--out", "e.npz"]):
+        assert cli.main(["magnification", *arguments, *wrong]) == 2
+        assert wrong[0] in capsys.readouterr().err
 
 
 def test_slides_of_one_magnification_only_cannot_be_fitted_on(tmp_path):

@@ -158,7 +158,6 @@ FIELD = outlines(field_of_ellipses())
         (lambda folder: slide_patches([source(outlines([]))], name="t", size=64), "no patch of t has tissue"),
         (lambda folder: check_splits(["a", "a"], ["p", "p"], ["train", "train"]), "occurs once"),
         (lambda folder: check_splits(["a", "b"], ["p", "p"], ["train", "test"]), "lie in one split"),
-        (lambda folder: check_splits(["a", "b"], ["p", "q"], ["train", "holdout"]), "a split is one of"),
         (lambda folder: draw_groups(["only"], 1), "never divided"),
         (lambda folder: load_monuseg(folder), "no folder"),
         (lambda folder: load_bca(folder), r"no \*_original"),

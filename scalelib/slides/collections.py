@@ -14,23 +14,11 @@ import pandas as pd
 from scalelib.datasets import Dataset
 from scalelib.datasets.sources import data_root
 from scalelib.errors import DataError, reason, require, track
-from scalelib.slides.patches import (
-    MAGNIFICATIONS,
-    PatchImages,
-    SlideSource,
-    draw_groups,
-    patch_dataset,
-    slide_patches,
-    tissue_mask,
-    tissue_positions,
-)
+from scalelib.slides import patches
 from scalelib.slides.slide import open_slide
 
-MONUSEG_SOURCE = "MoNuSeg 2018 (Kumar et al. 2017, 2020), CC BY-NC-SA 4.0"
-BCA_SOURCE = "BCa nuclei (Janowczyk & Madabhushi 2016)"
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".czi")
 MIN_SLIDES = 6
-MIN_TISSUE = 0.5  # share of a patch that tissue covers, where nothing else says that it shows some
 MOST_PATCHES = 16  # per slide and magnification, drawn at random
 EVERY = 4  # one slide in four is held out; six slides give two, each at several magnifications
 
@@ -73,15 +61,17 @@ def load_monuseg(
     folder = data_root(root) / "MoNuSeg"
     training = _annotated(folder / "MoNuSegTrainingData", "Tissue Images", "Annotations")
     testing = _annotated(folder / "MoNuSegTestData", ".", ".")
-    held_out = draw_groups([_patient(image) for image in training], validation, random_state=random_state)
+    patients = [_patient(image) for image in training]
+    held_out = patches.draw_groups(patients, validation, random_state=random_state)
     sources = []
     for part, images in (("train", training), ("test", testing)):
         for image, outlines in images.items():
             patient = _patient(image)
             split = "validation" if part == "train" and patient in held_out else part
-            sources.append(SlideSource(image.stem, image, outlines, patient, split, power=40.0))
+            sources.append(patches.SlideSource(image.stem, image, outlines, patient, split, power=40.0))
+    source = "MoNuSeg 2018 (Kumar et al. 2017, 2020), CC BY-NC-SA 4.0"
     given: dict[str, Any] = {"size": size, "layout": layout, "random_state": random_state, **options}
-    return slide_patches(sources, name="MoNuSeg", source=MONUSEG_SOURCE, **given)
+    return patches.slide_patches(sources, name="MoNuSeg", source=source, **given)
 
 
 def _annotated(folder: Path, images: str, annotations: str) -> dict[Path, Path]:
@@ -146,16 +136,17 @@ def load_bca(
     require(paired, "load_bca", rule, received, advice)
     patients = [image.name.split("_")[0] for image in paired]
     different = len(set(patients))
-    testing = draw_groups(patients, math.ceil(test * different), random_state=random_state)
+    testing = patches.draw_groups(patients, math.ceil(test * different), random_state=random_state)
     rest = [p for p in patients if p not in testing]
-    held_out = draw_groups(rest, math.ceil(validation * different), random_state=random_state)
+    held_out = patches.draw_groups(rest, math.ceil(validation * different), random_state=random_state)
     sources = []
     for image, patient in zip(paired, patients, strict=True):
         split = "test" if patient in testing else "validation" if patient in held_out else "train"
         name = image.name.removesuffix("_original.tif")
-        sources.append(SlideSource(name, image, masks[image], patient, split, power=40.0))
+        sources.append(patches.SlideSource(name, image, masks[image], patient, split, power=40.0))
     given: dict[str, Any] = {"size": size, "random_state": random_state, **options}
-    found = slide_patches(sources, name="BCa nuclei", source=BCA_SOURCE, **given)
+    source = "BCa nuclei (Janowczyk & Madabhushi 2016)"
+    found = patches.slide_patches(sources, name="BCa nuclei", source=source, **given)
     if len(images) > len(paired):
         found.excluded["without_mask"] = len(images) - len(paired)
     return found
@@ -179,11 +170,10 @@ def load_tissue(folder: str | os.PathLike[str], *, size: int = 96, random_state:
     for path in track(paths, label="slides", unit="slide"):
         name = path.relative_to(folder).as_posix()
         try:
-            power, found = _tissue_of(path, size, rng)
+            powers[name], found = _tissue_of(path, size, rng)
         except DataError as error:
             problems[name] = reason(error)
         else:
-            powers[name] = power
             rows += [{**row, "image": f"{name}:{row['magnification']:g}X:{row['x']},{row['y']}", "slide": name}
                      for row in found]  # fmt: skip
     named = "".join(f"\n  {name}: {problem}" for name, problem in list(problems.items())[:20])
@@ -205,25 +195,22 @@ def load_tissue(folder: str | os.PathLike[str], *, size: int = 96, random_state:
     require(table["magnification"].nunique() > 1, "load_tissue", rule, received, advice)
     excluded = {"patches at a magnification of one part only": len(rows) - len(table)}
     excluded |= {f"{name}: {problem}": 1 for name, problem in problems.items()}
-    images = PatchImages({name: partial(open_slide, folder / name) for name in powers}, table, size)
-    return patch_dataset(folder.name, images, table, excluded)
+    images = patches.PatchImages({name: partial(open_slide, folder / name) for name in powers}, table, size)
+    return patches.patch_dataset(folder.name, images, table, excluded)
 
 
 def _tissue_of(path: Path, size: int, rng: np.random.Generator) -> tuple[float, list[dict[str, Any]]]:
     """The slide's magnification and its patches, each read once to see that the file holds it."""
     rows = []
     with open_slide(path) as slide:
-        tissue = tissue_mask(slide.overview())
-        fitting = [
-            m for m in MAGNIFICATIONS if m <= slide.power and size * slide.downsample(m) <= min(slide.size)
-        ]
-        for magnification in fitting:
-            found = tissue_positions(
-                slide, tissue, size, magnification, layout="cover", min_tissue=MIN_TISSUE,
-                at_most=MOST_PATCHES, random_state=rng,
-            )  # fmt: skip
+        tissue = patches.tissue_mask(slide.overview())
+        for magnification in (m for m in patches.MAGNIFICATIONS if m <= slide.power):
+            if size * slide.downsample(magnification) > min(slide.size):
+                continue
+            how: dict[str, Any] = {"at_most": MOST_PATCHES, "layout": "cover"}
+            found = patches.tissue_positions(slide, tissue, size, magnification, rng, **how)
             for x, y, share in found:
-                if share >= MIN_TISSUE:
+                if share >= patches.MIN_TISSUE:
                     slide.read(x, y, size, magnification=magnification)
                     rows.append({"x": x, "y": y, "magnification": magnification, "tissue": share})
         require(rows, f"slide {slide.name}", f"no patch of {size} px shows tissue")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,11 @@ PATCHES_PER_SLIDE = 9  # per magnification, of the collections that go by name
 PATCH_SIZE = 96
 COLLECTIONS = ("monuseg", "bca")
 COLUMNS = "image downsample magnification low high novelty refused patches level stated_power stated_mpp"
-HOW_TO_FIT = """\
-Make one, once, from a folder of at least six slides that state their magnification (no outlines needed):
-  scalelib magnification --fit FOLDER --out tissue.npz
-or from MoNuSeg in the data root (CC BY-NC-SA; 'scalelib fetch monuseg' says where it comes from):
-  scalelib magnification --fit monuseg --out tissue.npz
-and name it with --estimator tissue.npz."""
+HOW_TO_FIT = (
+    "Make one, once: 'scalelib magnification --fit FOLDER --out tissue.npz' takes at least six slides that state their "
+    "magnification (no outlines needed),\n'scalelib magnification --fit monuseg --out tissue.npz' takes MoNuSeg in the data "
+    "root (CC BY-NC-SA; 'scalelib fetch monuseg' says where it comes from).\nThen name it with --estimator tissue.npz."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = "slides that OpenSlide reads, or figures: TIFF, PNG, JPEG"
     add("images", nargs="*", metavar="IMAGE", help=kinds)
     add("--estimator", metavar="FILE", help="an estimator that --fit wrote")
-    add("--level", type=_number(0, 1), default=0.9, help="of the intervals, between 0 and 1 (default: 0.9)")
+    add("--level", type=float, default=0.9, help="of the intervals, between 0 and 1 (default: 0.9)")
     shrunk = "shrink the images by these factors first, from 1 (default: as they are)"
-    add("--downsample", type=_number(1, math.inf), nargs="+", metavar="F", default=[1.0], help=shrunk)
+    add("--downsample", type=float, nargs="+", metavar="F", default=[1.0], help=shrunk)
     made_of = "patches of 96 px, or of --input-size, and features of MobileNet 0.25, or of --network"
     add = parser.add_argument_group("make an estimator", f"from {made_of}").add_argument
     source = "a folder of slides that state their magnification; or monuseg or bca, from the data root"
@@ -57,18 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace the file if it exists")
 
 
-def _number(low: float, high: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        if not low <= float(text) < high:
-            wanted = f"a number of at least {low:g} and below {high:g} is wanted"
-            raise argparse.ArgumentTypeError(f"{wanted}, not {text!r}")
-        return float(text)
-
-    return number
-
-
 def run(options: argparse.Namespace) -> int:
     """Fit, or estimate."""
+    _refuse(0 < options.level < 1, "a level lies between 0 and 1", f"--level {options.level}")
+    whole = all(1 <= factor < math.inf for factor in options.downsample)
+    _refuse(whole, "images are shrunk by a factor of at least 1", f"--downsample {options.downsample}")
     return _fit(options) if options.fit is not None else _estimate(options)
 
 
@@ -131,18 +122,15 @@ def _described(options: argparse.Namespace) -> dict[str, Any]:
     from scalelib.slides.magnification import DEFAULT_NETWORK
 
     chosen = network_arguments(options)
-    default: dict[str, Any] = {"weights": "imagenet", "options": {}}
-    default = default if options.network else DEFAULT_NETWORK
+    default: dict[str, Any] = {"options": {}} if options.network else DEFAULT_NETWORK
     given: dict[str, Any] = {key: chosen[key] for key in ("alpha", "weights_seed") if key in chosen}
-    if chosen.get("no_top"):
-        given["include_top"] = False
-    if "preprocess" in chosen:
-        given["preprocess"] = PREPROCESSING[chosen["preprocess"]]
+    given |= {"include_top": False} if options.no_top else {}
+    given |= {"preprocess": PREPROCESSING[options.preprocess]} if options.preprocess else {}
     return {
         "name": as_path(options.network or default["name"]),
         "tap": options.tap or default.get("tap"),
-        "weights": as_path(chosen.get("weights", default["weights"])),
-        "options": {**default["options"], **given},
+        "weights": as_path(options.weights or "imagenet"),
+        "options": default["options"] | given,
     }
 
 
@@ -169,9 +157,8 @@ def _fitted_on(estimator: Any) -> str:
 
 
 def _features_of(estimator: Any) -> str:
-    network = estimator.network
-    weights = network.get("weights_label", network["weights"])
-    return f"{Path(network['name']).name}, tap {network['tap']}, weights: {weights}"
+    network = {"weights_label": estimator.network["weights"], **estimator.network}
+    return f"{Path(network['name']).name}, tap {network['tap']}, weights: {network['weights_label']}"
 
 
 def _estimate(options: argparse.Namespace) -> int:
@@ -190,10 +177,10 @@ def _estimate(options: argparse.Namespace) -> int:
 
     estimator = load_estimator(options.estimator)
     net = _network_of(estimator, options)
+    (low, high), level = estimator.limits, options.level
     print(f"Estimator: fitted on {_fitted_on(estimator)}; {_features_of(estimator)}")
-    low, high = estimator.limits
-    print(f"  {low:g}X to {high:g}X, {100 * options.level:g} % intervals", flush=True)
-    if math.isinf(conformal_quantile(errors := estimator.residuals, options.level)):
+    print(f"  {low:g}X to {high:g}X, {100 * level:g} % intervals", flush=True)
+    if math.isinf(conformal_quantile(errors := estimator.residuals, level)):
         print(f"  intervals are open: {len(errors)} held-out estimates are too few for this level")
     rows: list[dict[str, Any]] = []
     try:
@@ -223,9 +210,7 @@ def _network_of(estimator: Any, options: argparse.Namespace) -> Any:
     chosen |= {"tap": options.tap} if options.tap else {}
     moved = {"network"} if Path(network["name"]).suffix in (".keras", ".h5") else set()
     given = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
-    advice = (
-        "These go with --fit; only for your own model, where its file has moved, --network FILE names it."
-    )
+    advice = "These go with --fit; only for a model of your own that has moved, --network FILE names it."
     kept = not set(chosen) - moved
     _refuse(kept, "an estimator keeps the network that it was fitted with", given, advice)
     network["name"] = as_path(options.network or network["name"])

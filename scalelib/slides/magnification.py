@@ -98,7 +98,7 @@ class MagnificationEstimator:
     threshold: float
     limits: tuple[float, float]
     patch_size: int
-    network: Mapping[str, Any]
+    network: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def estimate(self, features: np.ndarray, *, level: float = 0.9) -> Estimate:
@@ -150,16 +150,12 @@ def load_estimator(path: str | os.PathLike[str]) -> MagnificationEstimator:
 
 
 def fit_magnification(
-    features: np.ndarray,
-    table: pd.DataFrame,
-    *,
-    patch_size: int,
-    network: Mapping[str, Any] | None = None,
-    data: Mapping[str, Any] | None = None,
+    features: np.ndarray, table: pd.DataFrame, *, patch_size: int, **origin: Mapping[str, Any]
 ) -> MagnificationEstimator:
     """Fit an estimator on pooled features of training patches and calibrate it on validation patches.
 
-    `table` has ``split, slide, magnification`` of the same patches; test patches are not looked at. Interval: split
+    `table` has ``split, slide, magnification`` of the same patches; test patches are not looked at; `origin` says the
+    `network` and the `data`. Interval: split
     conformal prediction (Vovk et al. 2005) over slides × magnifications; cells of one slide are not independent, so with
     few slides the level is a guide. Novelty: distance to the fifth nearest training patch on whitened principal components
     (after Sun et al. 2022); the threshold is `MARGIN` times the largest median over the patches of a validation slide at
@@ -190,8 +186,7 @@ def fit_magnification(
         threshold=MARGIN * float(medians["novelty"].max()),
         limits=(float(table["magnification"].min()), float(table["magnification"].max())),
         patch_size=patch_size,
-        network=dict(network or {}),
-        data=dict(data or {}),
+        **origin,
     )
 
 
@@ -222,13 +217,7 @@ def load_described(network: Mapping[str, Any], *, data_root: str | os.PathLike[s
 
 
 def image_patches(
-    image: str | os.PathLike[str] | np.ndarray,
-    *,
-    size: int,
-    downsample: float = 1.0,
-    max_patches: int = 64,
-    min_tissue: float = 0.5,
-    random_state: int = 0,
+    image: str | os.PathLike[str] | np.ndarray, *, size: int, downsample: float = 1.0, max_patches: int = 64
 ) -> np.ndarray:
     """Patches of an image at its own or a coarser resolution, whatever it states: (n, size, size, 3), uint8.
 
@@ -244,18 +233,13 @@ def image_patches(
         advice = "Give a larger image or a smaller downsample."
         require(min(width, height) >= extent, "image_patches", rule, received, advice)
         nominal = slide.power / downsample
-        found = tissue_positions(
-            slide, tissue_mask(slide.overview()), size, nominal, min_tissue=min_tissue, at_most=max_patches,
-            random_state=random_state,
-        )  # fmt: skip
+        tissue, rng = tissue_mask(slide.overview()), np.random.default_rng(0)
+        found = tissue_positions(slide, tissue, size, nominal, rng, at_most=max_patches)
         return np.stack([slide.read(x, y, size, magnification=nominal) for x, y, _ in found])
 
 
 def fit_estimator(
-    patches: Dataset,
-    *,
-    network: Mapping[str, Any] = DEFAULT_NETWORK,
-    loaded: Network | None = None,
+    patches: Dataset, *, network: Mapping[str, Any] = DEFAULT_NETWORK, loaded: Network | None = None
 ) -> MagnificationEstimator:
     """Fit an estimator on the training patches of slides, calibrated on those held out.
 
@@ -276,22 +260,13 @@ def fit_estimator(
     """
     rows = np.flatnonzero(patches.table["split"] != "test")
     height, width = np.shape(patches.images[int(rows[0])])[:2] if len(rows) else (0, 0)
-    received = f"{len(rows)} of {width}×{height} px"
-    require(height == width > 0, "fit_estimator", "patches are square", received)
+    require(height == width > 0, "fit_estimator", "patches are square", f"{len(rows)} of {width}×{height} px")
     table = patches.table.iloc[rows]
     net = loaded or load_described({**network, "input_size": height})
     tap = network["tap"]
     kept = {"input_size": height, "weights_label": net.weights, "weights_digest": net.weights_digest}
-    return fit_magnification(
-        extract(net, (patches.images[int(i)] for i in rows), taps=[tap])[tap],
-        table,
-        patch_size=height,
-        network={**network, **kept},
-        data={
-            "name": patches.name,
-            "source": patches.source,
-            "digest": patches.digest,
-            "slides": {str(k): int(v) for k, v in table.groupby("split")["slide"].nunique().items()},
-            "patches": len(table),
-        },
-    )
+    slides = {str(k): int(v) for k, v in table.groupby("split")["slide"].nunique().items()}
+    data = {name: getattr(patches, name) for name in ("name", "source", "digest")}
+    data |= {"slides": slides, "patches": len(table)}
+    features = extract(net, (patches.images[int(i)] for i in rows), taps=[tap])[tap]
+    return fit_magnification(features, table, patch_size=height, network={**network, **kept}, data=data)

@@ -19,7 +19,7 @@ from skimage import filters, measure, morphology, segmentation
 from scalelib.errors import DataError, require
 
 # A self-crossing outline is kept while its crossing changes the area by at most this share.
-CROSSING_TOLERANCE = 0.05
+MOST_CHANGE = 0.05
 # Smallest component that counts as a nucleus, in pixels of the patch (the paper's).
 MIN_AREA = 3.0
 # Coordinates of an outline lie below it; what is larger, or infinite, is no pixel.
@@ -75,9 +75,7 @@ def outlines(
         area = polygon_area(vertices)
         if area == 0:
             counts["degenerate"] += 1
-        elif not shapely.LinearRing(vertices).is_simple and (
-            abs(_filled_area(vertices) / area - 1) > CROSSING_TOLERANCE
-        ):
+        elif not shapely.LinearRing(vertices).is_simple and _change_by_crossing(vertices) > MOST_CHANGE:
             counts["self_crossing"] += 1
         else:
             kept.append(vertices)
@@ -107,6 +105,31 @@ def clip_to_box(vertices: np.ndarray, box: Sequence[float]) -> np.ndarray:
     return vertices
 
 
+def areas_in_patch(
+    nuclei: Outlines,
+    x: float,
+    y: float,
+    size: int,
+    *,
+    factor: float,
+    border: str = "clear",
+    min_area: float = MIN_AREA,
+) -> np.ndarray:
+    """Exact areas of the outlined nuclei in a patch, in its pixels; `factor` is level-0 pixels per pixel of the patch.
+
+    ``"clear"``: only nuclei that lie wholly inside and do not touch the border; ``"clip"``: the part inside of those
+    that the border cuts counts too.
+    """
+    corner, end = np.array([x, y]), np.array([x, y]) + size * factor
+    whole, reaching = nuclei.against_box(corner, end)
+    areas = nuclei.areas[whole]
+    if border == "clip":
+        cut = [clip_to_box(nuclei.polygons[i], (*corner, *end)) for i in np.flatnonzero(reaching & ~whole)]
+        areas = np.append(areas, [polygon_area(vertices) for vertices in cut])
+    areas = areas / factor**2
+    return np.asarray(areas[areas >= min_area])
+
+
 def covered(vertices: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which points of a grid of ascending `x` and any `y` lie inside a polygon by the non-zero rule: shape (rows, columns)."""
     start, end = vertices, np.roll(vertices, -1, axis=0)
@@ -118,12 +141,12 @@ def covered(vertices: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return winding.cumsum(axis=1)[:, : len(x)] != 0
 
 
-def _filled_area(vertices: np.ndarray) -> float:
-    """Area inside a polygon whatever its crossings, on 200 × 200 points; noding hostile crossings would take hours."""
+def _change_by_crossing(vertices: np.ndarray) -> float:
+    """Share by which the area differs from that inside, on 200 × 200 points: noding hostile crossings would take hours."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     step = (high - low) / 200
     x, y = (low[:, None] + step[:, None] * (np.arange(200) + 0.5)).reshape(2, 200)
-    return float(covered(vertices, x, y).sum() * step.prod())
+    return float(abs(covered(vertices, x, y).sum() * step.prod() / polygon_area(vertices) - 1))
 
 
 def read_outlines(path: str | os.PathLike[str]) -> Outlines:

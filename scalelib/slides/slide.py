@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,12 @@ class StatedScale:
         return self.power
 
     def __str__(self) -> str:
-        power = "" if self.power is None else f"{self.power:g}X"
-        spacing = "" if self.mpp is None else f"{self.mpp:.4g} µm per pixel"
-        if power or not spacing:
-            return " and ".join(filter(None, (power, spacing))) or "nothing"
-        if self.magnification is None:
-            return f"{spacing}, a printer's or screen's"
-        return f"{spacing}, which is {self.magnification:.3g}X"
+        said = [f"{self.power:g}X"] if self.power is not None else []
+        said += [f"{self.mpp:.4g} µm per pixel"] if self.mpp is not None else []
+        if self.power is not None or self.mpp is None:
+            return " and ".join(said) or "nothing"
+        known = self.magnification
+        return f"{said[0]}, " + (f"which is {known:.3g}X" if known else "a printer's or screen's")
 
 
 @dataclass(frozen=True)
@@ -103,22 +103,16 @@ def from_array(image: np.ndarray) -> SlideFile:
     rule = "an array is RGB, uint8, of shape (height, width, 3)"
     sound = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size > 0
     require(sound, "open_slide", rule, f"shape {image.shape}, {image.dtype}")
-
-    def read(level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        return image[y : y + height, x : x + width]
-
-    return SlideFile(((image.shape[1], image.shape[0]),), read)
+    size = (image.shape[1], image.shape[0])
+    return SlideFile((size,), lambda level, x, y, width, height: image[y : y + height, x : x + width])
 
 
 def from_file(path: Path) -> SlideFile:
     """Open a file with OpenSlide, or read it as a plain TIFF, PNG or JPEG image; a truncated one may fail only when read."""
-    try:
-        import openslide
-    except ImportError as error:
-        raise DataError(
-            "open_slide: slides need OpenSlide.\nReceived: no package 'openslide'.\n"
-            "pip install 'scalelib[slides]'."
-        ) from error
+    advice = "pip install 'scalelib[slides]'."
+    require(find_spec("openslide"), "open_slide", "slides need OpenSlide", "no package 'openslide'", advice)
+    import openslide
+
     missing = "is a folder: name its files" if path.is_dir() else "does not exist"
     require(path.is_file(), "open_slide", f"{path.name} {missing}", path.as_posix())
     try:
@@ -139,12 +133,10 @@ def from_file(path: Path) -> SlideFile:
             ) from error
         return np.asarray(Image.alpha_composite(Image.new("RGBA", region.size, "white"), region))[..., :3]
 
-    stated = [
-        _positive(handle.properties.get(f"openslide.{name}"))
-        for name in ("objective-power", "mpp-x", "mpp-y")
-    ]
-    mpp = math.sqrt(stated[1] * stated[2]) if stated[1] and stated[2] else None
-    return SlideFile(tuple(handle.level_dimensions), read, handle.close, StatedScale(stated[0], mpp))
+    names = ("objective-power", "mpp-x", "mpp-y")
+    power, x, y = (_positive(handle.properties.get(f"openslide.{name}")) for name in names)
+    stated = StatedScale(power, math.sqrt(x * y) if x and y else None)
+    return SlideFile(tuple(handle.level_dimensions), read, handle.close, stated)
 
 
 def _positive(stated: str | None) -> float | None:
@@ -157,9 +149,7 @@ def _positive(stated: str | None) -> float | None:
 
 def stated_scale(path: str | os.PathLike[str]) -> StatedScale:
     """What a slide states; a figure in PNG or JPEG states nothing."""
-    file = from_file(Path(path))
-    file.close()
-    return file.stated
+    return from_file(Path(path)).stated
 
 
 @dataclass(frozen=True)
@@ -251,11 +241,7 @@ def open_slide(
         name, source = "array", from_array(image)
     else:
         name, source = Path(image).stem, from_file(Path(image))
-    try:
-        settled = _settle(name, power or source.stated.power, mpp or source.stated.mpp)
-    except DataError:
-        source.close()
-        raise
+    settled = _settle(name, power or source.stated.power, mpp or source.stated.mpp)
     return Slide(name, *settled, source.level_sizes, source.read, source.close)
 
 
