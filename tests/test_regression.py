@@ -259,6 +259,16 @@ def test_the_number_of_threads_does_not_change_a_bit():
     assert len(answers) == 1
 
 
+@pytest.mark.parametrize(("n", "d"), [(150, 20), (150, 300)], ids=["tall", "wide"])
+def test_shuffled_measures_are_not_readable_where_true_ones_are(n, d):
+    X, y = problem(n, d, noise=0.5)
+    table = layerwise_r2({"tap": X}, y, estimator=ESTIMATORS)
+    means = table.groupby(["estimator", "condition"]).r2_test.mean()
+    for estimator in ("ridge", "pcr") if d > n else ESTIMATORS:
+        assert means[estimator, "shuffled"] <= 0
+        assert means[estimator, "true"] > 0.3 if estimator != "pcr" else means[estimator, "true"] > 0
+
+
 def test_shuffled_measures_are_in_another_order_each_time_but_the_same_for_every_tap():
     y = np.arange(30.0)
     table = layerwise_r2({"a": y[:, None], "b": y[:, None]}, y, estimator="ols", conditions="shuffled")

@@ -110,6 +110,29 @@ def test_summaries_that_would_mislead_are_refused(table, options, words):
         assert word in str(caught.value)
 
 
+def test_corrected_interval_covers_what_the_naive_one_misses():
+    """Simulated studies of 60 images: the mean held-out R² over ten splits against its expectation."""
+    studies = [signal_study(seed) for seed in range(300)]
+    truth = np.mean([study["mean"] for study in studies])
+    spread = np.std([study["mean"] for study in studies], ddof=1)
+    naive_error = np.mean([study.sd / math.sqrt(10) for study in studies])
+    corrected_error = np.mean([study.sd * math.sqrt(1 / 10 + 18 / 42) for study in studies])
+    assert naive_error < 0.6 * spread  # repeats are not independent
+    assert 0.9 * spread < corrected_error < 1.4 * spread
+    corrected = np.mean([study.low <= truth <= study.high for study in studies])
+    t = stats.t.ppf(0.975, 9)
+    naive = np.mean([abs(study["mean"] - truth) <= t * study.sd / math.sqrt(10) for study in studies])
+    assert 0.88 < corrected < 0.99  # 0.93 with 600 studies
+    assert naive < 0.78  # 0.68 with 600 studies
+
+
+def signal_study(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(60, 3))
+    y = X.sum(axis=1) + 1.5 * rng.normal(size=60)
+    return summarize(layerwise_r2({"tap": X}, y, estimator="ols", conditions="true")).iloc[0]
+
+
 # ---------------------------------------------------------------- paired comparison
 
 
