@@ -44,14 +44,7 @@ NEEDS = {
 }
 PAGES = {"scoreboard": SCOREBOARD, "provenance": ("summary", *TIERS)}
 SUMS = {"line": "row", "name": "test", "printed": 11208, "sum": 11258, "difference": 50}
-FIX = {
-    "explanation": 1,
-    "row": "test",
-    "column": "40X",
-    "printed": 3166,
-    "corrected": 3116,
-    "slip": "one digit",
-}
+FIX = {"explanation": 1, "row": "test", "column": "40X", "printed": 3166, "corrected": 3116, "slip": "one"}
 
 
 @pytest.fixture
@@ -62,26 +55,20 @@ def source(tmp_path: Path) -> Path:
         (folder / name).mkdir(parents=True)
     shutil.copytree(ROOT / "paper", folder / "paper")
     for name, needs in NEEDS.items():
-        text = (
-            f"description: A profile.\n{needs}notebooks:\n  02_sizes: {{}}\n  07_interpolation_peak: {{}}\n"
-        )
+        text = f"description: A profile.\n{needs}notebooks: {{02_sizes: {{}}, 07_interpolation_peak: {{}}}}\n"
         (folder / "profiles" / f"{name}.yaml").write_text(text)
     configure(folder)
     contents = "".join(f"   book/{page}\n" for page in PAGES)
     (folder / "index.rst").write_text(f"Book\n====\n\n.. toctree::\n\n{contents}")
     for page, parts in PAGES.items():
-        write_page(folder, page, *parts)
+        text = "\n\n".join(f".. {page}:: {part}" for part in parts)
+        (folder / "book" / f"{page}.rst").write_text(f"{page}\n{'=' * 20}\n\n{text}\n")
     return folder
 
 
 def configure(source: Path, **options: str) -> None:
     static = str(ROOT / "book" / "_static")
     (source / "conf.py").write_text(CONF.format(folder=str(ROOT), options=options, static=static))
-
-
-def write_page(source: Path, page: str, *parts: str) -> None:
-    text = "\n\n".join(f".. {page}:: {part}" for part in parts)
-    (source / "book" / f"{page}.rst").write_text(f"{page}\n{'=' * 20}\n\n{text}\n")
 
 
 @pytest.fixture(autouse=True)
@@ -161,15 +148,9 @@ def test_a_row_of_provenance_holds_what_the_card_says_and_links_page_and_files(s
         assert fact in text
     assert 'href="executed/compact/07_interpolation_peak.html"' in page
     downloads = re.findall(r'href="(\.\./_downloads/[^"]+)"', page)
-    assert sorted(Path(link).name for link in downloads) == [
-        "card.json",
-        "table1_corrections.csv",
-        "table1_sums.csv",
-    ]
-    assert all((out / link).is_file() for link in downloads)
-    boxes = re.findall(
-        r'<div class="provenance-scroll" tabindex="0" role="region" aria-label="([^"]+)"', page
-    )
+    files = {Path(link).name for link in downloads if (out / link).is_file()}
+    assert files == {"card.json", "table1_corrections.csv", "table1_sums.csv"}
+    boxes = re.findall(r'"provenance-scroll" tabindex="0" role="region" aria-label="([^"]+)"', page)
     assert len(set(boxes)) == 3  # scroll by keyboard, and are named
 
 
@@ -188,17 +169,13 @@ def test_a_claim_links_to_the_cell_above_the_line_that_names_its_table(source):
     other = cell.format("corrections", "Data: :results:`table1_corrections.csv`.")
     executed(source, "\n".join([other, cell.format("sums", LINES), f"Again{LINES}"]))
     board = build_page(source, "scoreboard")
-    assert 'href="executed/compact/07_interpolation_peak.html#data-table1-sums"' in board
-    assert 'data-real="not reproduced"' in board
-    assert "printed 3166, one digit" in board
-    page = (source.parent / "out/book/executed/compact/07_interpolation_peak.html").read_text(
-        encoding="utf-8"
-    )
+    link = "executed/compact/07_interpolation_peak.html"
+    for part in (f'href="{link}#data-table1-sums"', 'data-real="not reproduced"', "printed 3166, one"):
+        assert part in board
+    page = (source.parent / "out" / "book" / link).read_text(encoding="utf-8")
     assert page.count('id="data-table1-sums"') == 1
-    order = [
-        page.index(words) for words in ("corrections</p>", 'id="data-table1-sums"', "<p>sums</p>", "Again")
-    ]
-    assert order == sorted(order)
+    order = ("corrections</p>", 'id="data-table1-sums"', "<p>sums</p>", "Again")
+    assert sorted(order, key=page.index) == list(order)
     assert "Real data, archived run" in page
 
 
@@ -238,25 +215,22 @@ def test_a_page_and_its_notebook_may_differ_in_imports_and_module_names_alone(tm
     assert calls("x = f(1)") != calls("x = f(2)")
 
 
-def launch_options(**given: object) -> dict[str, object]:
-    config = SimpleNamespace(html_theme_options=dict(given))
-    add_launch_buttons(None, config)  # type: ignore[arg-type]
-    return config.html_theme_options
-
-
 def test_launch_buttons_appear_where_it_is_known_what_to_launch(monkeypatch):
+    def options(**given: object) -> dict[str, object]:
+        config = SimpleNamespace(html_theme_options=given)
+        add_launch_buttons(None, config)  # type: ignore[arg-type]
+        return config.html_theme_options
+
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-    assert launch_options() == {}
+    assert options() == {}
     monkeypatch.setenv("GITHUB_REPOSITORY", "some/where")
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example")
-    found = launch_options()
-    assert (found["repository_url"], found["repository_branch"]) == (
-        "https://github.example/some/where",
-        "main",
-    )
+    found = options()
+    assert found["repository_url"] == "https://github.example/some/where"
+    assert found["repository_branch"] == "main"
     assert {"binderhub_url", "colab_url"} <= set(found["launch_buttons"])
     given = "https://github.com/mine/own"
-    assert launch_options(repository_url=given)["repository_url"] == given
+    assert options(repository_url=given)["repository_url"] == given
 
 
 @pytest.mark.parametrize("profile", ["compact", "control"])
@@ -267,6 +241,5 @@ def test_the_notebook_itself_is_launched_not_its_executed_copy(profile):
 
 
 def test_binder_builds_from_environment_yml():
-    assert not any(
-        (ROOT / name).exists() for name in ("binder", ".binder", "Dockerfile")
-    )  # they would go before it
+    # any of these would go before it
+    assert not [name for name in ("binder", ".binder", "Dockerfile") if (ROOT / name).exists()]

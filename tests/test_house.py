@@ -23,11 +23,8 @@ HOUSES = {
 
 def house_of(name: str) -> str | None:
     """The house of a module's dotted name or of a file's path; slides are within scalelib."""
-    path = (
-        name.replace(".", "/")
-        .replace("studies", "notebooks/studies")
-        .replace("notebooks/notebooks", "notebooks")
-    )
+    path = name.replace(".", "/").removeprefix("notebooks/")
+    path = f"notebooks/{path}" if path.startswith("studies") else path
     return next((house for house in HOUSES if f"{path}/".startswith(f"{house}/")), None)
 
 
@@ -88,17 +85,15 @@ def test_imports_make_no_circle() -> None:
 
 def test_lines_are_counted_without_docstrings_comments_and_blanks(tmp_path: Path) -> None:
     path = tmp_path / "one.py"
-    path.write_text(
-        '"""Doc.\n\nMore."""\n\n# why\nx = """not\na doc"""\n\n\ndef f():\n    """Doc."""\n    return x  # yes\n'
-    )
+    text = '"""Doc.\n\nMore."""\n\n# why\nx = """not\na doc"""\n\n\ndef f():\n    """Doc."""\n    return x  # yes\n'
+    path.write_text(text)
     assert code_lines(path) == 4
 
 
 def test_a_checkout_has_every_house_on_its_path_and_a_wheel_scalelib_alone() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert setuptools["package-dir"] == {
-        "": "."
-    }  # else an editable install maps scalelib and nothing beside it
+    # else an editable install maps scalelib and nothing beside it
+    assert setuptools["package-dir"] == {"": "."}
     assert setuptools["packages"]["find"]["include"] == ["scalelib*"]
 
 

@@ -35,17 +35,6 @@ def is_image(output: dict[str, Any]) -> bool:
     return "image/png" in output.get("data", {})
 
 
-def glued(cells: Cells) -> dict[str, str]:
-    """Printed values by the name under which they are glued."""
-    outputs = [output for cell in cells for output in cell.get("outputs", []) if is_glued(output)]
-    return {
-        output["metadata"]["scrapbook"]["name"].removeprefix("application/papermill.record/"): "".join(text)
-        for output in outputs
-        for mime, text in output["data"].items()
-        if mime.endswith("text/plain")
-    }
-
-
 def is_glued(output: dict[str, Any]) -> bool:
     return "scrapbook" in output.get("metadata", {})
 
@@ -68,12 +57,15 @@ def test_cells_are_short_and_define_no_function_or_class(code):
         assert sum(not line.startswith(("from", "import")) for line in lines) <= MOST_LINES, cell["source"]
 
 
-def test_outputs_are_stored_and_clean(code):
+def test_outputs_are_stored_and_clean_and_figures_have_alt_text(code):
     outputs = [output for cell in code for output in cell["outputs"]]
     assert outputs, "run workflow/run_notebook.py with --store"
-    for output in outputs:
-        assert output["output_type"] != "error"
-        assert output.get("name") != "stderr", output
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    for cell in code:
+        if any(map(is_image, cell["outputs"])):
+            assert len(cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")) > 20, cell[
+                "source"
+            ]
 
 
 def test_only_images_and_glued_outputs_escape_comparison_and_glued_ones_do(code):
@@ -86,19 +78,16 @@ def test_only_images_and_glued_outputs_escape_comparison_and_glued_ones_do(code)
             assert not any(map(is_glued, cell["outputs"])), cell["source"]
 
 
-def test_every_figure_has_alt_text(code):
-    for cell in code:
-        if any(map(is_image, cell["outputs"])):
-            alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
-            assert len(alt) > 20, cell["source"]
-
-
-def test_glued_numbers_are_no_numpy_scalars_and_have_a_format_where_they_stand(cells):
-    values = glued(cells)
+def test_glued_numbers_are_no_numpy_scalars_and_have_a_format_where_they_stand(cells, code):
+    values = {
+        output["metadata"]["scrapbook"]["name"].rpartition("/")[2]: "".join(text)
+        for cell in code for output in cell["outputs"] if is_glued(output)
+        for mime, text in output["data"].items() if mime.endswith("text/plain")
+    }  # fmt: skip
     assert not [name for name, text in values.items() if text.startswith("np.")]
     for cell in cells:
         for piece in cell["source"].split("{glue:text}`")[1:] if cell["cell_type"] == "markdown" else []:
             name, has_format, _ = piece.split("`")[0].split("::")[-1].partition(":")
             assert has_format or values.get(name, "").startswith(("'", '"')), (
-                f"{name} is a number without a format"
+                f"{name}: a number without a format"
             )

@@ -44,11 +44,6 @@ def ledger(results: Path) -> Ledger:
     return build_ledger(PAPER, results)
 
 
-@pytest.fixture(scope="module")
-def archived() -> Ledger:
-    return build_ledger(PAPER, ROOT / "results", profiles=REAL)
-
-
 def no_page(profile: str, claim: object) -> None:
     return None
 
@@ -68,21 +63,15 @@ def test_every_part_is_whole_html_whatever_was_run(which, ledger, tmp_path):
         assert claim.refuted in text
 
 
-def test_status_is_never_colour_alone_and_filters_wait_for_the_script(ledger):
-    page, text = read(pages.claims(ledger, no_page))
+def test_status_is_never_colour_alone_filters_wait_for_the_script_and_pages_in_the_book_are_linked(ledger):
+    page, text = read(pages.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None))
     found = set(headline(ledger))
     assert all(f"{STATUSES[status].symbol} {status}" in text for status in found)
     assert {item.get("data-real") for item in page.iter("li")} - {None} == found
     assert "net <&> co" in text  # escaped, so that it is read as text
     assert page.find("div[@class='scoreboard-filters']").get("hidden") is not None
-    pressed = [
-        button.get("data-filter") for button in page.iter("button") if button.get("aria-pressed") == "true"
-    ]
+    pressed = [b.get("data-filter") for b in page.iter("button") if b.get("aria-pressed") == "true"]
     assert pressed == ["profile", "status", "section"]
-
-
-def test_pages_in_the_book_are_linked_and_others_are_not(ledger):
-    page, _ = read(pages.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None))
     links = {str(link.get("href")) for link in page.iter("a")}
     assert "compact/04_layerwise_r2.html" in links
     assert not any("control" in link for link in links)
@@ -129,11 +118,7 @@ def test_vast_values_bend_the_axis_and_nothing_finite_gives_no_plot():
     assert "compressed axis" in text
     assert all(0 <= float(c.get("cx")) <= 400 for c in ElementTree.fromstring(text).iter("circle"))
     nothing = pages.plot(verdicts((np.nan, np.nan, np.nan)))
-    assert (
-        pages.render("interval.svg", plot=nothing).strip()
-        == pages.render("small.svg", plot=nothing).strip()
-        == ""
-    )
+    assert not any(pages.render(f"{kind}.svg", plot=nothing).strip() for kind in ("interval", "small"))
 
 
 @pytest.mark.parametrize("threshold", [np.nan, 0.1])
@@ -149,24 +134,20 @@ def test_colours_of_the_style_sheet_are_those_of_the_statuses():
     assert colours == {name.replace(" ", "-"): status.colour for name, status in STATUSES.items()}
 
 
-def test_the_committed_badge_and_the_words_in_the_readme_are_those_of_the_ledger_now(archived):
-    assert (STATIC / "claims.svg").read_text(encoding="utf-8") == pages.badge_svg(archived), "run: make badge"
-    line = f"![{pages.badge_words(archived)}](book/_static/claims.svg)"
+def test_the_committed_badge_counts_the_ledger_in_text_title_and_strip_and_fetches_nothing():
+    archived = build_ledger(PAPER, ROOT / "results", profiles=REAL)
+    text, words = pages.badge_svg(archived), pages.badge_words(archived)
+    assert (STATIC / "claims.svg").read_text(encoding="utf-8") == text, "run: make badge"
+    line = f"![{words}](book/_static/claims.svg)"
     assert line in (ROOT / "README.md").read_text(encoding="utf-8"), f"write into README.md: {line}"
-
-
-def test_badge_says_its_counts_in_text_title_and_strip_and_fetches_nothing(archived):
-    text = pages.badge_svg(archived)
     root = ElementTree.fromstring(text)
     counts = headline(archived).value_counts().reindex(list(STATUSES), fill_value=0)
     assert [node.text for node in root.iter(f"{SVG}text")][1].startswith(f"{counts['reproduced']} of 19")
-    title = root.find(f"{SVG}title").text
-    assert title == root.get("aria-label") == pages.badge_words(archived)
-    assert all(f"{count} {status}" in title for status, count in counts.items() if count)
-    widths = [float(node.get("width")) for node in root.iter(f"{SVG}rect") if node.get("y")]
-    assert sum(widths) == pytest.approx(float(root.get("width")), abs=0.3)
-    shares = counts[counts > 0].to_numpy() / 19
-    assert np.array(widths) / sum(widths) == pytest.approx(shares, abs=0.01)
+    assert root.find(f"{SVG}title").text == root.get("aria-label") == words
+    assert all(f"{count} {status}" in words for status, count in counts.items() if count)
+    widths = np.array([float(node.get("width")) for node in root.iter(f"{SVG}rect") if node.get("y")])
+    assert widths.sum() == pytest.approx(float(root.get("width")), abs=0.3)
+    assert widths / widths.sum() == pytest.approx(counts[counts > 0].to_numpy() / 19, abs=0.01)
     assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
 
 
@@ -181,12 +162,15 @@ def test_badge_is_written_even_if_the_commands_reader_has_gone(tmp_path, results
     assert ElementTree.parse(target).getroot().tag == f"{SVG}svg"
 
 
-@pytest.mark.parametrize("profiles", [["control"], ["control", "paper"]])
-def test_the_control_profile_alone_is_not_called_real_data_and_beside_another_does_not_count(
-    profiles, results
+@pytest.mark.parametrize(
+    ("profiles", "words"),
+    [
+        (["control"], "in the rendered control experiment: 1 "),
+        (["control", "paper"], "on real data: 19 not run"),
+    ],
+)
+def test_the_control_profile_alone_is_not_called_real_data_and_beside_another_counts_nothing(
+    profiles, words, results
 ):
     found = build_ledger(PAPER, results, profiles=profiles)
-    words = (
-        "in the rendered control experiment: 1 " if profiles == ["control"] else "on real data: 19 not run"
-    )
     assert pages.badge_words(found).startswith(f"19 claims of the paper, {words}")

@@ -28,8 +28,8 @@ networks = [
 
 def write_notebook(folder: Path, source: str) -> Path:
     cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
-    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "04_x.ipynb")
+    metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=metadata), folder / "04_x.ipynb")
     return folder / "04_x.ipynb"
 
 
@@ -54,9 +54,7 @@ def test_a_profile_is_read_whole(tmp_path):
         ("needs: [voc2007-test]", "'needs' of mine.yaml is a block"),
         ("notebooks: {04_x: 3}", "'04_x' of mine.yaml is a block.*Received: 3"),
         ("- control", "mine.yaml is a block"),
-        ("description: a\ndescription: b", "'description' stands twice"),
         ("notebooks: {04_x: {a: 1, a: 2}}", "'a' stands twice"),
-        ("description: [", "no valid YAML"),
         ("x: !!python/object/apply:os.system [echo]", "no valid YAML"),
     ],
 )
@@ -82,9 +80,6 @@ def test_parameters_keep_the_defaults_that_are_not_given(tmp_path):
         ({"repeats": 2.0}, "2.0 of type float"),
         ({"repeats": True}, "True of type bool"),
         ({"pretrained": 1}, "1 of type int"),
-        ({"pretrained": "true"}, "'true' of type str"),
-        ({"profile": None}, "None of type NoneType"),
-        ({"classes": "bird"}, "'bird' of type str"),
         ({"classes": ["bird", 3]}, "'classes'.*3. of type list"),
         ({"sizes": [32, "64"]}, "'sizes'.*'64'. of type list"),
         ({"learning_rate": "1e-4"}, "write 1.0e-4"),
