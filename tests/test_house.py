@@ -83,6 +83,14 @@ def test_imports_make_no_circle() -> None:
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # a circle is named
 
 
+@pytest.mark.parametrize("house", HOUSES)
+def test_a_house_stays_small_enough_to_be_known(house: str) -> None:
+    lines = [code_lines(path) for name, path in MODULES.items() if house_of(name) == house]
+    _, most_lines, most_modules = HOUSES[house]
+    assert sum(lines) <= most_lines
+    assert sum(count > 0 for count in lines) <= most_modules
+
+
 def test_lines_are_counted_without_docstrings_comments_and_blanks(tmp_path: Path) -> None:
     path = tmp_path / "one.py"
     text = '"""Doc.\n\nMore."""\n\n# why\nx = """not\na doc"""\n\n\ndef f():\n    """Doc."""\n    return x  # yes\n'
