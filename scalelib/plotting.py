@@ -72,7 +72,9 @@ def _columns(labels: Iterable[str]) -> int:
 def facets(table: pd.DataFrame, *, height: float, **options: Any) -> sns.FacetGrid:
     """Empty panels of full width; `options` are those of `seaborn.FacetGrid`."""
     aspect = WIDTH / (options.get("col_wrap") or table[options["col"]].nunique()) / height
-    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn would warn that it has its own
+    # Not within a changed rcParams: a notebook's first figure turns its display on there, and leaving would turn it off.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the layout that seaborn tries first
         return sns.FacetGrid(table, height=height, aspect=aspect, **options)
 
 

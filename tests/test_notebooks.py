@@ -62,6 +62,8 @@ def test_outputs_are_stored_and_clean_and_figures_have_alt_text(code):
     assert outputs, "run workflow/run_notebook.py with --store"
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
     for cell in code:
+        draws = any(line.startswith("fig = ") for line in cell["source"].splitlines())
+        assert not draws or any(map(is_image, cell["outputs"])), cell["source"]
         if any(map(is_image, cell["outputs"])):
             assert len(cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")) > 20, cell[
                 "source"
@@ -91,3 +93,14 @@ def test_glued_numbers_are_no_numpy_scalars_and_have_a_format_where_they_stand(c
             assert has_format or values.get(name, "").startswith(("'", '"')), (
                 f"{name}: a number without a format"
             )
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "book" / "executed" / "compact").glob("*.ipynb")), ids=lambda p: p.stem
+)
+def test_every_figure_of_an_archived_page_is_there(page):
+    for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and any(
+            line.startswith("fig = ") for line in "".join(cell["source"]).splitlines()
+        ):
+            assert any(map(is_image, cell["outputs"])), cell["source"]
