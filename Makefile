@@ -4,8 +4,9 @@
 PYTHON ?= python3
 PROFILE ?= control
 CORES ?= 1
-# Processes for the tests: one a core; a file of tests stays together, so that its networks are built once.
-TESTS := -n auto --dist loadfile
+# Processes for the tests: one a core; a file of tests stays together, so that its networks are built once, and files keep
+# their order: by default those with few tests come last, and a long one among them keeps one core waiting.
+TESTS := -n auto --dist loadfile --no-loadscope-reorder
 VENV ?= .venv
 # CONSTRAINTS=/dev/null takes the newest versions instead.
 CONSTRAINTS ?= constraints.txt
