@@ -30,8 +30,7 @@ _PATH = (str, os.PathLike)
 Images = np.ndarray | Sequence[Any] | Iterable[Any]
 POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 FORMAT = 2
-PART = 256
-"""Images in a part of the cache: what a killed run loses at most."""
+PART = 256  # images in a part of the cache: what a killed run loses at most
 
 
 def extract(

@@ -23,6 +23,7 @@ from scalelib import control, graph, squeezenet
 from scalelib.datasets import sources
 from scalelib.errors import WeightsError, did_you_mean
 from scalelib.graph import Step, brief, copy_model, keras, loadable, seeded, weights_digest
+from scalelib.results import has_digest
 from scalelib.taps import choose_taps, resolve, taps_of
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
@@ -370,8 +371,6 @@ def imagenet_file(
 
 def find_imagenet_file(name: str, *, root: PathLike | None = None, **options: Any) -> Path:
     """Where a network's ImageNet weights lie on this machine, undamaged; if they do not, how to fetch them."""
-    from pooch.hashes import hash_matches  # at the head it would warn in every notebook
-
     folders = [sources.data_root(root) / "weights", sources.keras_home() / "models"]
     top = options.get("include_top", True)
     (wanted, digest), (other, _) = (
@@ -385,7 +384,7 @@ def find_imagenet_file(name: str, *, root: PathLike | None = None, **options: An
     received = f"no {wanted} in {' or '.join(map(str, folders))}"
     rule = f"the ImageNet weights of {name} are not on this machine"
     loadable(here, rule, received, hint, WeightsError)
-    whole, received = hash_matches(here[0], digest), f"{here[0]}, whose digest is not {digest}"
+    whole, received = has_digest(here[0], digest), f"{here[0]}, whose digest is not {digest}"
     advice = "Delete it, and fetch it again"
     loadable(whole, f"{wanted} is damaged", received, advice, WeightsError)
     return here[0]

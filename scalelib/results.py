@@ -33,8 +33,8 @@ PACKAGES = (
 CODE = ("scalelib", "scalebook", "notebooks/studies", "profiles", "paper", "workflow", "constraints.txt")
 CARD = "card.json"
 FORMAT = 1
+# A table with more bytes than this is compressed, whatever its name says.
 LARGE = 1_500_000
-"""A table with more bytes than this is compressed, whatever its name says."""
 
 
 def describe_code() -> dict[str, Any]:
@@ -97,10 +97,16 @@ def digest_bytes(parts: Iterable[bytes]) -> str:
     return sha.hexdigest()
 
 
-def digest_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
+def digest_file(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
+    """Digest of a file's bytes, read in pieces."""
     with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def has_digest(path: str | os.PathLike[str], checksum: str | None) -> bool:
+    """Whether a file has a digest, written as ``md5:…`` or bare for SHA-256; None, where none is known, suits all."""
+    algorithm, _, digest = (checksum or "").rpartition(":")
+    return not checksum or digest_file(path, algorithm or "sha256") == digest
 
 
 def digest_notebook(path: str | os.PathLike[str]) -> str:

@@ -21,7 +21,7 @@ import platformdirs
 import yaml
 
 from scalelib.errors import DataError, WeightsError, did_you_mean, require
-from scalelib.results import digest_file, write_atomic
+from scalelib.results import digest_file, has_digest, write_atomic
 
 DIGESTS = "digests.json"  # of everything that was downloaded
 TIMEOUT = (15, 60)  # seconds for a connection, and for the next bytes
@@ -54,13 +54,11 @@ def find_weights(filename: str | os.PathLike[str], *, root: str | os.PathLike[st
 
 def is_whole(path: Path, checksum: str | None = None) -> bool:
     """Whether a file has its checksum; an HDF5 file that was cut short does not open."""
-    import pooch  # where it is needed: with it comes tqdm.auto, which warns in a notebook without widgets
-
     try:
         readable = path.suffix != ".h5" or bool(h5py.File(path))
     except OSError:
         return False
-    return readable and pooch.hashes.hash_matches(path, checksum)
+    return readable and has_digest(path, checksum)
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def find_source(name: str) -> Source:
 
 
 def _download(source: Source, url: str, store: Path) -> None:
-    import pooch
+    import pooch  # where it is needed: with it comes tqdm.auto, which warns in a notebook without widgets
 
     store.mkdir(parents=True, exist_ok=True)
     record = store / DIGESTS
