@@ -82,7 +82,7 @@ def test_unknown_parameter_stops_before_anything_runs() -> None:
 
 
 def test_other_parameters_need_a_name_of_their_own() -> None:
-    with pytest.raises(ResultsError, match="a name of their own"):
+    with pytest.raises(ResultsError, match="a --label of their own"):
         run("04_layerwise_r2", "control", override={"repeats": 2})
 
 
