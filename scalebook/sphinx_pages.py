@@ -9,6 +9,7 @@ the profile names, run or not.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -47,8 +48,9 @@ class Part(SphinxDirective):
             raise self.error(f"{self.name}: no part {part!r}; there are {', '.join(self.parts)}.")
         return [nodes.raw("", self.html(part, Path(self.env.srcdir)), format="html")]
 
+    @abstractmethod
     def html(self, part: str, root: Path) -> str:
-        raise NotImplementedError
+        """HTML of one part of the page."""
 
     def page_of(self, docname: str) -> str | None:
         """Address of another page, or None where the book has none."""
