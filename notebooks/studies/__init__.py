@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -11,3 +12,5 @@ from scalelib.datasets import register
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 register("scenes", "studies.rendered.scenes:render_scenes")
 register("rendered_slides", "studies.rendered.slide:load_rendered")
+# Which fonts a machine has is no output of a notebook; a warning of it would fail the book.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
