@@ -4,9 +4,9 @@
 PYTHON ?= python3
 PROFILE ?= control
 CORES ?= 1
-# Processes for the tests: one a core; a file of tests stays together, so that its networks are built once, and files keep
-# their order: by default those with few tests come last, and a long one among them keeps one core waiting.
-TESTS := -n auto --dist loadfile --no-loadscope-reorder
+# Processes for the tests: one a core. What stands together stays together, so that what it shares is built once; a core
+# that has done its part takes over from the others.
+TESTS := -n auto --dist worksteal
 VENV ?= .venv
 # CONSTRAINTS=/dev/null takes the newest versions instead.
 CONSTRAINTS ?= constraints.txt
@@ -18,13 +18,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Snakemake and the kernel that papermill starts must find the same environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup book test test-fast test-all lint notebooks-test reproduce badge bench clean
+.PHONY: help setup book test test-fast test-all lint notebooks-check notebooks-test reproduce badge bench clean
 
 help:
 	@echo "make book        execute the control profile and build the book (_build/html/index.html)"
-	@echo "make test        lint, types, pytest, then nbval over the notebooks"
+	@echo "make test        lint, types, pytest, then the notebooks: executed as for the book, compared by nbval"
 	@echo "make test-fast   the same without slow tests and notebooks"
-	@echo "make test-all    the same with every network of keras.applications (half an hour more)"
+	@echo "make test-all    the same with every network of keras.applications and every archived row (half an hour more)"
+	@echo "make notebooks-test  the notebooks alone, executed by nbval itself"
 	@echo "make reproduce   PROFILE=compact SCALELIB_DATA=/path: execute a profile, then build the book"
 	@echo "make check-book  every page of the built book in a browser, offline; needs Chromium, Node >= 20 and npm"
 	@echo "make badge       the README's badge, from the archived results"
@@ -63,17 +64,22 @@ lint: $(SETUP)
 
 test: lint
 	$(BIN)/python -m pytest $(TESTS) -m "not exhaustive"
-	$(MAKE) notebooks-test
+	$(MAKE) notebooks-check
 
 test-fast: lint
 	$(BIN)/python -m pytest $(TESTS) -m "not slow and not exhaustive"
 
 test-all: lint
 	$(BIN)/python -m pytest $(TESTS)
-	$(MAKE) notebooks-test
+	$(MAKE) notebooks-check
+
+# Each notebook is executed once: what is compared here is what `make book` then finds up to date.
+notebooks-check: $(SETUP)
+	$(BIN)/snakemake --quiet rules progress --cores $(CORES) --config profile=control -- executed
+	$(BIN)/python -m pytest --executed=book/executed/control notebooks/*.ipynb
 
 notebooks-test: $(SETUP)
-	$(BIN)/python -m pytest --nbval --nbval-current-env --override-ini "testpaths=notebooks" notebooks
+	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks/*.ipynb
 
 badge: $(SETUP)
 	$(BIN)/scalelib ledger --profile paper --profile compact --badge book/_static/claims.svg

@@ -1,4 +1,4 @@
-"""Shared fixtures: where the real data are, and the reason for a skip where they are not."""
+"""Shared fixtures: where the real data are, and the reason for a skip where they are not; one thread a worker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: threads of several would fight for it
+    os.environ |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +107,26 @@ def test_every_figure_of_an_archived_page_is_there_and_no_warning_of_its_machine
         assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
         if any(line.startswith("fig = ") for line in "".join(cell["source"]).splitlines()):
             assert any(map(is_image, outputs)), cell["source"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "change", "words"),
+    [
+        (2, lambda cell: None, "passed"),
+        (2, lambda cell: cell["outputs"][0]["data"].update({"text/plain": "another"}), r"04_\w+\.ipynb::Cell 2[\s\S]*arrow[\s\S]*another"),
+        (2, lambda cell: cell["outputs"].clear(), r"Cell 2[\s\S]*Missing output fields"),
+        (4, lambda cell: cell["outputs"][0]["data"].update({"image/png": "bm9uZQ=="}), "passed"),
+        (12, lambda cell: cell["outputs"].clear(), "passed"),  # tagged nbval-ignore-output
+        (3, lambda cell: cell.update(source=["another()"]), r"Cell 3[\s\S]*another cell here[\s\S]*another\(\)"),
+    ],
+    ids=["same", "text", "lost", "picture", "ignored", "source"],
+)  # fmt: skip
+def test_executed_copies_are_compared_with_stored_outputs_as_nbval_does(tmp_path, cell, change, words):
+    source = NOTEBOOKS["04_layerwise_r2"]
+    copy = json.loads(source.read_text(encoding="utf-8"))
+    change([cell for cell in copy["cells"] if cell["cell_type"] == "code"][cell])
+    (tmp_path / source.name).write_text(json.dumps(copy), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "--color=no", f"--executed={tmp_path}", str(source)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert re.search(words, done.stdout), done.stdout
+    assert done.returncode == (words != "passed")
