@@ -22,14 +22,14 @@ import PIL
 from scalelib.errors import DataError, NetworkError, ResultsError, require, track
 from scalelib.graph import keras, weights_digest
 from scalelib.images import check_resizing, read_image, resize_image
-from scalelib.networks import Network, resolve_tap
+from scalelib.networks import Network, PathLike, resolve_tap
 from scalelib.results import digest_bytes, write_atomic
 from scalelib.validation import check_choice, check_count
 
 _PATH = (str, os.PathLike)
 Images = np.ndarray | Sequence[Any] | Iterable[Any]
 POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
-FORMAT = 2
+FORMAT = 3
 PART = 256  # images in a part of the cache: what a killed run loses at most
 
 
@@ -44,7 +44,7 @@ def extract(
     interpolation: str = "bilinear",
     antialias: bool = True,
     workers: int = 2,
-    cache: str | os.PathLike[str] | None = None,
+    cache: PathLike | None = None,
     allow_duplicates: bool = False,
 ) -> dict[str, np.ndarray]:
     """Read all taps of a network on all images in one forward pass.
@@ -69,8 +69,8 @@ def extract(
         Threads that decode and resize.
     cache : path-like, optional
         Folder where finished activations stay, keyed by the network's weights, graph and
-        preprocessing, the taps, these options and each image's bytes. What is found there is not
-        computed again; a killed run loses at most its last 256 images. If the disk fills up, a
+        preprocessing, these options and each image's bytes. What is found there, with these taps or more,
+        is not computed again; a killed run loses at most its last 256 images. If the disk fills up, a
         warning is given and the run goes on without.
     allow_duplicates : bool, default=False
         Whether a sequence may list a path twice.
@@ -112,10 +112,8 @@ def extract(
     check_count(workers, name="workers", operation="extract")
     images, number = as_images(images, operation="extract", allow_duplicates=allow_duplicates)
     resizing: dict[str, Any] = {"policy": resize, "interpolation": interpolation, "antialias": antialias}
-    store = None
-    if cache is not None:
-        layers = [f"{tap} {net.step(tap).name}" for tap in asked.values()]
-        store = _Store(cache, _identify(net, taps=layers, pooling=pooling, **resizing), names)
+    layers = {name: net.step(tap).name for name, tap in asked.items()}
+    store = None if cache is None else _Store(cache, _identify(net, pooling=pooling, **resizing), layers)
     reader = tap_reader(net, asked, pooling=pooling)
     shown = track(images, label=net.name, total=number, unit="image")
     size = min(batch_size, number or batch_size)
@@ -232,8 +230,7 @@ def _load(net: Network, store: _Store | None, resizing: Mapping[str, Any], row: 
         if store is not None:
             with suppress(OSError):  # read_image says better what is wrong with a file
                 digest = _digest_image(image)
-            found = store.find(digest)
-            if found:
+            if found := store.find(digest):
                 return _Loaded(row, name, digest, found)
         pixels = read_image(image)
         if net.input_size is not None:
@@ -304,11 +301,12 @@ def _identify(net: Network, **options: Any) -> dict[str, Any]:
 class _Store:
     """The finished activations of one network under fixed options: a folder of parts that are whole or not there.
 
-    A part is one ``.npz`` archive, images' digests first, then one array a tap. Its zip finds damage by
-    checksum and NumPy refuses pickles in it; joblib's files do neither, HDF5 and zarr would gain nothing.
+    A part is one ``.npz`` archive, images' digests first (``arr_0``), then one array a layer; it serves whoever asks for
+    some of its layers. Its zip finds damage by checksum and NumPy refuses pickles in it; joblib's files do neither, HDF5
+    and zarr would gain nothing.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, Any], taps: list[str]) -> None:
+    def __init__(self, folder: PathLike, identity: Mapping[str, Any], taps: dict[str, str]) -> None:
         text = json.dumps(identity, indent=1, sort_keys=True).encode()
         self.folder = Path(folder) / f"v{FORMAT}" / digest_bytes([text])[:32]
         self.taps = taps
@@ -317,16 +315,17 @@ class _Store:
         self.read = lru_cache(maxsize=4)(_read_part)
         write_atomic(self.folder / "identity.json", text)
         for path in sorted(self.folder.glob("*.npz")):
-            for row, digest in enumerate(self.read(path)[0]):
-                self.where[digest.tobytes()] = path, row
+            part = self.read(path)
+            if part.keys() >= {"arr_0", *taps.values()}:
+                self.where |= {digest.tobytes(): (path, row) for row, digest in enumerate(part["arr_0"])}
 
     def find(self, digest: bytes) -> dict[str, np.ndarray]:
         """All taps of one image as arrays of one row; empty if it is not there. Threads may call this."""
         if digest not in self.where:
             return {}
         path, row = self.where[digest]
-        # copies, since a view would keep the part; no arrays at all if the part was lost meanwhile
-        return {tap: array[[row]] for tap, array in zip(self.taps, self.read(path)[1:], strict=False)}
+        part = self.read(path)  # empty if it was lost meanwhile; copies, since a view would keep it
+        return {tap: part[layer][[row]] for tap, layer in self.taps.items() if part}
 
     def add(self, digests: Sequence[bytes], values: Mapping[str, np.ndarray]) -> None:
         """Keep a batch; it reaches the disk when a part is full, or by :meth:`flush`."""
@@ -342,22 +341,23 @@ class _Store:
         if not waiting:
             return
         digests = np.frombuffer(b"".join(waiting), np.uint8).reshape(-1, 32)
-        arrays = [np.stack(column) for column in zip(*waiting.values(), strict=True)]
-        path = self.folder / f"{digest_bytes(waiting)[:32]}.npz"
+        columns = map(np.stack, zip(*waiting.values(), strict=True))
+        arrays: dict[str, Any] = dict(zip(self.taps.values(), columns, strict=True))
+        path = self.folder / f"{digest_bytes([*waiting, *map(str.encode, sorted(arrays))])[:32]}.npz"
         try:
-            write_atomic(path, lambda stream: np.savez(stream, digests, *arrays))
+            write_atomic(path, lambda stream: np.savez(stream, digests, **arrays))
         except ResultsError as error:
             message = f"extract: the run goes on, but {len(waiting)} activations are not cached. {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def _read_part(path: Path) -> list[np.ndarray]:
+def _read_part(path: Path) -> dict[str, np.ndarray]:
     """Digests and activations of a part; of a damaged one nothing, and it is removed."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return list(arrays.values())
+            return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         path.unlink(missing_ok=True)
         message = f"extract: {path} of the cache is damaged or gone; its images are computed again."
         warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return [np.empty((0, 32), np.uint8)]
+        return {}
