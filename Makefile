@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 PROFILE ?= control
-CORES ?= 1
+CORES ?= all
 # Processes for the tests: one a core. What stands together stays together, so that what it shares is built once; a core
 # that has done its part takes over from the others.
 TESTS := -n auto --dist worksteal
@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Snakemake and the kernel that papermill starts must find the same environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup book test test-fast test-all lint notebooks-check notebooks-test reproduce badge bench clean
+.PHONY: help setup book test test-fast test-all lint notebooks-check notebooks-test reproduce try-slurm badge bench clean
 
 help:
 	@echo "make book        execute the control profile and build the book (_build/html/index.html)"
@@ -27,6 +27,7 @@ help:
 	@echo "make test-all    the same with every network of keras.applications and every archived row (half an hour more)"
 	@echo "make notebooks-test  the notebooks alone, executed by nbval itself"
 	@echo "make reproduce   PROFILE=compact SCALELIB_DATA=/path: execute a profile, then build the book"
+	@echo "make try-slurm   the workflow on a Slurm of one node that is set up here; needs Debian, root and its packages"
 	@echo "make check-book  every page of the built book in a browser, offline; needs Chromium, Node >= 20 and npm"
 	@echo "make badge       the README's badge, from the archived results"
 	@echo "make bench       the benchmarks: each against a peer or a limit of the same run"
@@ -39,11 +40,18 @@ $(SETUP): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
+# Jobs that need a graphics card, in the profile `paper`, take turns.
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --rerun-incomplete
+
 book: $(SETUP)
-	$(BIN)/snakemake --quiet rules progress --cores $(CORES) --config profile=control -- book
+	$(SNAKEMAKE) --config profile=control -- book
 
 reproduce: $(SETUP)
-	$(BIN)/snakemake --quiet rules progress --cores $(CORES) --config profile=$(PROFILE) -- book
+	$(SNAKEMAKE) --config profile=$(PROFILE) -- book
+
+# A one-node Slurm set up, used and stopped on this machine: see workflow/try_slurm.sh for what it needs.
+try-slurm: $(SETUP)
+	bash workflow/try_slurm.sh
 
 # Needs Chromium (CHROMIUM=/path/to/chrome if it is not /usr/bin/chromium), Node 20 or newer, npm and a built book.
 check-book: spell checks/node_modules/.installed
@@ -88,4 +96,4 @@ bench: $(SETUP)
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf _build book/executed/control results/control .snakemake .cache/transfer/control .cache/rendered_slides
+	rm -rf _build book/executed/control results/control .snakemake .cache/transfer/control .cache/jobs/control .cache/rendered_slides*

@@ -36,7 +36,10 @@ def pins() -> dict[str, str]:
 
 def requirements() -> list[Requirement]:
     extras = PROJECT["optional-dependencies"]
-    every = [*PROJECT["dependencies"], *(line for extra in INSTALLED_EXTRAS for line in extras[extra])]
+    every = [
+        *PROJECT["dependencies"],
+        *(line for extra in (*INSTALLED_EXTRAS, "slurm") for line in extras[extra]),
+    ]
     parsed = [Requirement(line) for line in every]
     here = {"sys_platform": "linux", "platform_machine": "x86_64"}
     return [r for r in parsed if r.marker is None or r.marker.evaluate(here)]

@@ -20,7 +20,7 @@ from run_notebook import run  # noqa: E402
 from scalebook.profiles import load_profile  # noqa: E402
 from scalelib.errors import ResultsError  # noqa: E402
 from scalelib.results import Run, read_results  # noqa: E402
-from studies.s05_runs import SEEDS  # noqa: E402
+from studies.plan import SEEDS  # noqa: E402
 
 ANNOTATION = """<annotation><filename>{name}.jpg</filename><size><width>96</width><height>96</height><depth>3</depth></size>
 <object><name>disc</name><truncated>0</truncated><difficult>0</difficult>

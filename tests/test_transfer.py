@@ -21,6 +21,7 @@ from scalelib.errors import ResultsError
 from scalelib.graph import keras
 from scalelib.slides.magnification import fit_estimator
 from studies import s05_runs as runs
+from studies.plan import SEEDS
 from studies.rendered.slide import load_rendered
 from studies.s05_transfer import as_published
 from studies.training import STATE, Batches, NotFinite, Schedule, epoch_order, train, turned
@@ -177,7 +178,7 @@ def test_standardised_targets_do_not_depend_on_their_units(tmp_path):
 def test_plan_takes_the_papers_seeds_in_its_order_and_keeps_what_says_which_network() -> None:
     given = {**SPEC, "seeds": [3], "weights_label": "x"}
     [plan] = runs.plan_transfer([given], {"tiny": "conv_pw_1"}, schedule={"epochs": 7, "learning_rate": 0.1})
-    assert plan.seeds == runs.SEEDS[:2]
+    assert plan.seeds == SEEDS[:2]
     assert plan.targets == ("area", "log2_magnification")
     assert plan.schedule == Schedule(epochs=7, learning_rate=0.1)
     assert plan.network.options == {"alpha": 0.25, "include_top": False, "taps": ["conv_pw_1", "conv_pw_2"]}
@@ -226,7 +227,7 @@ def test_every_planned_run_is_trained_collected_and_left_alone(study: Study) -> 
     runs.run_plans(plans, data.table, images, folder, data_digest=data.digest)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == stamps
     with pytest.raises(ResultsError, match="other data or with another schedule"):
-        runs.train_transfer(plans[0].network, "pruned", data.table, images, folder, seed=runs.SEEDS[0],
+        runs.train_transfer(plans[0].network, "pruned", data.table, images, folder, seed=SEEDS[0],
                        schedule=plans[0].schedule, data_digest="another")  # fmt: skip
     with pytest.raises(ResultsError, match="no finished run"):
         runs.collect(folder, names=["another"])

@@ -18,6 +18,7 @@ from scalelib.networks import Network, describe, load_network
 from scalelib.permutation import permutation_test
 from scalelib.pruning import OUTPUT_TAPS, best_layer, choose_and_report
 from scalelib.regression import layerwise_r2, random_projection
+from studies.plan import take_apart
 
 Activations = Mapping[str, np.ndarray]
 
@@ -29,15 +30,6 @@ class Reading:
     labels: dict[str, Any]
     network: Network
     activations: Activations
-
-
-def take_apart(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, str], list[int]]:
-    """An entry of a profile as name and options of `load_network`, labels of its rows, and weight seeds."""
-    options = {"weights": "imagenet", "seeds": [0], **spec}
-    name, seeds = options.pop("name"), options.pop("seeds")
-    labels = {"network": options.pop("label", name)}
-    labels["weights"] = options.pop("weights_label", options["weights"])
-    return name, options, labels, seeds
 
 
 def networks_of(specs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[dict[str, Any], Network]]:

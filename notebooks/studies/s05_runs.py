@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -28,12 +28,10 @@ from scalelib.slides.magnification import (
     load_described,
 )
 from scalelib.slides.slide import stated_scale
-from studies.readings import take_apart
+from studies.plan import ROWS, seeds_and_targets, slug, take_apart
 from studies.training import STATE, Batches, NotFinite, Schedule, train
 from studies.transfer_scores import RUN, class_means, score_predictions
 
-SEEDS = (1001, 1003, 1005, 1006, 1008, 2009, 2020, 994, 747, 1456)  # the paper's ten
-ROWS = ("pretrained", "scratch", "pruned")  # of Table 2, for each network
 PATCH = ["image", "split", "slide", "magnification", "mpp", "mean_area_px"]
 
 
@@ -90,8 +88,7 @@ def plan_transfer(
     for spec in specs:
         name, options, labels, _ = take_apart(spec)
         label, weights, full = labels["network"], options.pop("weights"), options.pop("full_tap")
-        targets = tuple(options.pop("targets", ["area"]))
-        seeds = SEEDS[: options.pop("transfer_seeds", len(SEEDS))]
+        seeds, targets = seeds_and_targets(options)
         training = {**(schedule or {})}
         if "learning_rate" in options:
             training["learning_rate"] = options.pop("learning_rate")
@@ -118,7 +115,7 @@ def planned_runs(plans: Iterable[PlannedTransfer], *, rows: Sequence[str] = ROWS
 
 def run_name(*, network: str, row: str, tap: str, target: str, seed: int) -> str:
     """Folder name of a run."""
-    return re.sub(r"[^\w.-]", "-", f"{network}_{row}_{tap}_{target}_{seed}")
+    return slug(network, row, tap, target, seed)
 
 
 def run_plans(
@@ -130,15 +127,20 @@ def run_plans(
     rows: Sequence[str] = ROWS,
     data_digest: str = "",
 ) -> dict[str, str]:
-    """Train what is planned; several processes may share the folder. Returns runs whose loss was not finite, with the reason."""
+    """Train what is planned; processes that share the folder wait for each other's runs. Returns runs whose loss was not
+    finite, with the reason."""
     runs = [(plan, *run) for plan in plans for run in itertools.product(plan.seeds, rows, plan.targets)]
     failed = {}
     for plan, seed, row, target in track(runs, label="transfer", unit="run"):
         try:
-            train_transfer(
-                plan.network, row, table, images, folder,
-                seed=seed, target=target, schedule=plan.schedule, data_digest=data_digest,
-            )  # fmt: skip
+            place = Path(folder) / run_name(**plan.network.run(row, target, seed))
+            place.mkdir(parents=True, exist_ok=True)
+            with (place / "lock").open("a") as lock:  # one process at a time; one that is killed has let go
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                train_transfer(
+                    plan.network, row, table, images, folder,
+                    seed=seed, target=target, schedule=plan.schedule, data_digest=data_digest,
+                )  # fmt: skip
         except NotFinite as error:
             failed[f"{plan.network.label} {row} {target} {seed}"] = str(error)
     return failed
@@ -226,7 +228,7 @@ def collect(folder: str | Path, *, names: Collection[str] | None = None) -> Tran
     places = [place for place in places if names is None or place.name in names]
     require(
         places, "collect", f"no finished run in {Path(folder).as_posix()}", f"no */{DONE}",
-        "Train with workflow/train_transfer.py.", error=ResultsError,
+        "Train with workflow/prepare.py.", error=ResultsError,
     )  # fmt: skip
     return TransferTables(
         pd.concat([pd.read_csv(place / PREDICTIONS) for place in places], ignore_index=True),
