@@ -20,7 +20,7 @@ from studies.readings import Reading, read_networks
 
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT / "results" / "compact"
-RECOMPUTED_BY: dict[str, list[str]] = {}
+RECOMPUTED_BY: dict[str, list[Callable[..., None]]] = {}
 """Tests by the table that they recompute, such as ``04_layerwise_r2/curves``."""
 ROUNDED = {"rel": 1e-4, "abs": 1e-4}
 """For what follows from an archived table: its numbers are kept to six digits, and sums of them lose one or two."""
@@ -33,7 +33,7 @@ def recomputes(*tables: str) -> Callable[[Test], Test]:
 
     def register(test: Test) -> Test:
         for name in tables:
-            RECOMPUTED_BY.setdefault(name, []).append(test.__name__)
+            RECOMPUTED_BY.setdefault(name, []).append(test)
         return test
 
     return register
@@ -72,6 +72,14 @@ def photographs() -> Dataset:
         for name in ("06_early_features", "07_interpolation_peak")
     )
     return load_dataset("voc", **options)
+
+
+@cache
+def patches() -> Dataset:
+    """The patches of tissue that notebooks 01 and 05 read; cut from annotations, no pixel is read but to find tissue."""
+    one, other = (settings(name) for name in ("01_datasets", "05_histopathology_transfer"))
+    assert one["dataset_options"] == other["dataset_options"]
+    return load_dataset(one["dataset"], **one["dataset_options"])
 
 
 @cache

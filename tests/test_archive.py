@@ -1,7 +1,7 @@
 """Every archived table has a test that computes rows of it again: from images and weights, or from the table it follows from.
 
 A number that is edited together with its digest is then seen. Derived tables are computed again whole; of tables of
-measurements, each test takes a sample of its own.
+measurements, each test takes a sample of its own; those that take long run in `make test-all`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ def test_every_archived_table_is_recomputed_by_some_test(notebook: str) -> None:
         f"write a test with @recomputes({', '.join(map(repr, sorted(tables - recomputed)))})"
     )
     assert not recomputed - tables, f"no such tables: {sorted(recomputed - tables)}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_each_run_of_the_tests_computes_rows_of_every_notebook_from_its_data(notebook: str) -> None:
+    tests = {t for name, own in RECOMPUTED_BY.items() if name.startswith(f"{notebook}/") for t in own}
+    marks = [{mark.name for mark in getattr(test, "pytestmark", [])} for test in tests]
+    assert any("data" in own and "exhaustive" not in own for own in marks)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
-from archive_rows import ARCHIVE, ROOT, agree, archived, photographs, recomputes, settings
+from archive_rows import ARCHIVE, ROOT, agree, archived, patches, photographs, recomputes, settings
 
-from scalelib.datasets import Dataset, load_dataset
 from scalelib.results import CARD, read_results
+from scalelib.slides.patches import MAGNIFICATIONS
 from studies import s01_datasets, s04_layerwise
 from studies.s01_datasets import measure_by_rule
 
@@ -19,12 +19,6 @@ pytestmark = pytest.mark.skipif(
 )
 DIGITS = {"rel": 1e-5, "abs": 1e-5}
 """Areas of polygons in float64: nothing but the six digits that are kept."""
-
-
-@cache
-def patches() -> Dataset:
-    """The archived run's patches; cut from annotations, no pixel is read but to find tissue."""
-    return load_dataset(settings(NAME)["dataset"], **settings(NAME)["dataset_options"])
 
 
 @recomputes(*(f"{NAME}/{table}" for table in ("areas", "class_means", "named_by_area", "slides", "spread")))
@@ -50,6 +44,20 @@ def test_areas_and_slides_are_those_of_the_annotations(monuseg_root: Path) -> No
     agree(f"{NAME}/slides", s01_datasets.slide_table(table), keys=["slide"], whole=True, **DIGITS)
     shares = s01_datasets.spread_shares(table).rename("share").rename_axis("between").reset_index()
     agree(f"{NAME}/spread", shares, keys=["between"], whole=True, **DIGITS)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_monuseg_is_split_by_patient_with_all_seven_magnifications(monuseg_root: Path) -> None:
+    data, table = patches(), patches().table
+    assert table.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 10, "validation": 3}
+    assert table.groupby("group").split.nunique().max() == 1
+    assert sorted(table.magnification.unique()) == list(MAGNIFICATIONS)
+    assert table.groupby("slide").mpp_stated.first().value_counts().to_dict() == {True: 22, False: 1}
+    spread = table.groupby("magnification").mean_area_um2.mean()
+    assert spread.max() / spread.min() < 1.2  # a nucleus is as large at every magnification
+    assert np.asarray(data.images[0]).shape == (96, 96, 3)
+    assert [data.excluded[reason] for reason in ("degenerate", "self_crossing")] == [2, 1]
 
 
 @recomputes(f"{NAME}/table1")

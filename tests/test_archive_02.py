@@ -49,6 +49,7 @@ def test_defaults_of_the_notebook_are_those_of_the_card() -> None:
 @recomputes(f"{NAME}/variance_by_tap")
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_variance_is_that_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     labels, net, size = opened("MobileNet 0.25")
     windows = pictures()["VOC2007 test, windows"]
@@ -61,7 +62,10 @@ def test_variance_is_that_of_the_photographs(voc_root: Path, keras_models: Path)
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("label", "weights", "manipulation", "factor"),
-    [("MobileNet 0.25", "random", "resize", 0.375), ("SqueezeNet", "imagenet", "detail", 0.5)],
+    [
+        ("MobileNet 0.25", "random", "resize", 0.375),
+        pytest.param("SqueezeNet", "imagenet", "detail", 0.5, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_cosines_are_those_of_the_photographs(
     label: str,
@@ -164,6 +168,7 @@ def test_plain_sampling_is_the_resizing_of_the_predictions() -> None:
 @recomputes(f"{NAME}/sampling")
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_sampling_is_that_of_the_photographs(
     voc_root: Path, imagenet_samples: list[Path], keras_models: Path, weights_root: Path
 ) -> None:

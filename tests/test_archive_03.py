@@ -69,7 +69,7 @@ def test_summary_follows() -> None:
 @pytest.mark.parametrize(
     ("label", "weights", "seed", "kind", "positions"),
     [
-        pytest.param("MobileNet 0.25", "imagenet", -1, "blob", (2, -1), marks=pytest.mark.slow),
+        pytest.param("MobileNet 0.25", "imagenet", -1, "blob", (2, -1), marks=pytest.mark.exhaustive),
         ("SqueezeNet", "random", 2, "power", (1,)),
     ],
 )

@@ -45,8 +45,8 @@ def trained_rows(table: pd.DataFrame, label: str) -> pd.DataFrame:
     ("label", "weights", "seed", "object_class", "share"),
     [
         ("SqueezeNet", "imagenet", -1, "aeroplane", 2 / 3),
-        ("MobileNet 0.25", "imagenet", -1, "bird", 1 / 3),
-        ("MobileNetV2", "imagenet", -1, "aeroplane", 2 / 3),
+        pytest.param("MobileNet 0.25", "imagenet", -1, "bird", 1 / 3, marks=pytest.mark.exhaustive),
+        pytest.param("MobileNetV2", "imagenet", -1, "aeroplane", 2 / 3, marks=pytest.mark.exhaustive),
         ("MobileNet 0.25", "random", 1, "dog", 1 / 2),
     ],
 )
@@ -196,6 +196,7 @@ def test_taps_too_narrow_to_be_projected_have_the_rows_of_the_main_study() -> No
 
 @recomputes(f"{NAME}/equal_width")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_equal_width_is_that_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     reading = read_all("MobileNet 0.25")
     one = readings.Reading(reading.labels, reading.network, {"conv_pw_6": reading.activations["conv_pw_6"]})
@@ -223,6 +224,7 @@ def test_permutation_observes_the_mean_of_the_rows() -> None:
 
 @recomputes(f"{NAME}/permutation")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_permutation_is_that_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     permutations = settings(NAME)["permutations"]
     again = readings.permutation_by_network(

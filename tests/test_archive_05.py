@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from archive_rows import ARCHIVE, ROUNDED, agree, archived, photographs, recomputes, settings
+from archive_rows import ARCHIVE, ROUNDED, agree, archived, patches, photographs, recomputes, settings
 
 from scalelib.activations import extract
-from scalelib.datasets import Dataset, load_dataset
+from scalelib.datasets import Dataset
 from scalelib.datasets.sources import data_root
 from scalelib.images import read_image
 from scalelib.pruning import cost_table
@@ -71,15 +71,12 @@ def predictions() -> pd.DataFrame:
 
 def class_means() -> pd.Series:
     """Mean areas of training patches, from the archive of the notebook on datasets, which cuts the same patches."""
-    assert settings("01_datasets")["dataset_options"] == settings(NAME)["dataset_options"]
     return archived("01_datasets/class_means").set_index("magnification").ours_px
 
 
 @cache
-def patches() -> Dataset:
-    """The archived run's patches, all in memory."""
-    data = load_dataset(settings(NAME)["dataset"], **settings(NAME)["dataset_options"])
-    return replace(data, images=np.stack(list(data.images)))
+def in_memory() -> Dataset:
+    return replace(patches(), images=np.stack(list(patches().images)))
 
 
 @cache
@@ -91,7 +88,7 @@ def reading(label: str, weights: str, *taps: str) -> Reading:
         for s in read_out_specs(entries, size=settings(NAME)["dataset_options"]["size"])
         if s["weights_label"] == weights
     ]
-    [found] = read_networks([spec], patches().images, taps=taps)
+    [found] = read_networks([spec], in_memory().images, taps=taps)
     return found
 
 
@@ -177,6 +174,7 @@ def test_predictions_are_of_these_patches_and_give_the_losses_of_the_learning_cu
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize(("label", "row"), [("SqueezeNet", "scratch"), ("MobileNet 0.25", "pretrained")])
+@pytest.mark.exhaustive
 def test_first_epoch_of_a_run_is_that_of_the_archive(
     label: str, row: str, monuseg_root: Path, keras_models: Path, weights_root: Path, tmp_path: Path
 ) -> None:
@@ -184,7 +182,13 @@ def test_first_epoch_of_a_run_is_that_of_the_archive(
     plan = plan_of(label)
     schedule = replace(plan.schedule, epochs=1, patience=None)
     place = train_transfer(
-        plan.network, row, patches().table, patches().images, tmp_path, seed=plan.seeds[0], schedule=schedule
+        plan.network,
+        row,
+        patches().table,
+        in_memory().images,
+        tmp_path,
+        seed=plan.seeds[0],
+        schedule=schedule,
     )
     [again] = [s05_runs.collect(tmp_path, names=[place.name]).history]
     agree(
@@ -207,7 +211,7 @@ FIRST_EPOCH = 0.05
     [
         ("readout", "trained", "conv_pw_6"),
         ("readout", "trained", "conv_pw_13"),
-        ("readout_random", "random", "conv_pw_3"),
+        pytest.param("readout_random", "random", "conv_pw_3", marks=pytest.mark.exhaustive),
     ],
 )
 def test_read_outs_are_those_of_the_patches(
@@ -272,6 +276,7 @@ def test_object_scale_is_that_of_notebook_04() -> None:
 @recomputes(f"{NAME}/three_curves")
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_pitch_and_tissue_are_those_of_photographs_and_patches(
     monuseg_root: Path, voc_root: Path, keras_models: Path
 ) -> None:
@@ -300,6 +305,7 @@ def test_pitch_and_tissue_are_those_of_photographs_and_patches(
 
 @recomputes(f"{NAME}/costs")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_costs_are_those_of_the_networks(keras_models: Path, weights_root: Path) -> None:
     stored, side = archived(f"{NAME}/costs"), settings(NAME)["dataset_options"]["size"]
     parts = []
@@ -325,6 +331,7 @@ def test_costs_are_those_of_the_networks(keras_models: Path, weights_root: Path)
 @recomputes(f"{NAME}/unseen")
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_unseen_images_are_estimated_as_archived(
     monuseg_root: Path, slides_root: Path, voc_root: Path, keras_models: Path
 ) -> None:
@@ -334,7 +341,7 @@ def test_unseen_images_are_estimated_as_archived(
         (answers.network == given["estimator"]) & (answers.target == "log2_magnification")
     ].best_tap
     network: TransferNetwork = plan_of(given["estimator"]).network
-    fitted = fit_estimator(patches(), network=described(network, tap))
+    fitted = fit_estimator(in_memory(), network=described(network, tap))
     photograph = {"image": read_image(photographs().images[0]), "label": "photograph"}
     again, _ = unseen_images([*given["unseen"], photograph], fitted, root=data_root())
     assert len(again) == len(stored)

@@ -36,6 +36,7 @@ from studies.s06_early import (
 
 NAME = "06_early_features"
 TRAINED = ["SqueezeNet", "MobileNet 0.25", "MobileNetV2"]
+SAMPLE = ["SqueezeNet", *(pytest.param(label, marks=pytest.mark.exhaustive) for label in TRAINED[1:])]
 WHO = ["network", "weights", "weights_seed"]
 CURVE = ["network", "weights", "tap"]
 ROUNDING = 1e-3
@@ -77,8 +78,8 @@ def test_kernels_are_those_of_the_weight_files(keras_models: Path, weights_root:
     ("label", "weights", "frequency", "orientation"),
     [
         ("SqueezeNet", "imagenet", 3, 30),
-        ("MobileNet 0.25", "imagenet", 12, 120),
-        ("MobileNetV2", "imagenet", 9, 60),
+        pytest.param("MobileNet 0.25", "imagenet", 12, 120, marks=pytest.mark.exhaustive),
+        pytest.param("MobileNetV2", "imagenet", 9, 60, marks=pytest.mark.exhaustive),
         ("MobileNet 0.25", "random", 6, 0),
     ],
 )
@@ -144,6 +145,7 @@ def test_weights_of_channels_are_those_of_the_photographs(voc_root: Path, keras_
 
 
 @recomputes(f"{NAME}/relations")
+@pytest.mark.exhaustive
 def test_relations_follow_from_the_channels() -> None:
     """Ranks, permutations and bootstrap written out for all channels of a tap at once."""
     channels, permutations = archived(f"{NAME}/channels"), settings(NAME)["permutations"]
@@ -170,7 +172,20 @@ def test_relations_follow_from_the_channels() -> None:
         f"{NAME}/relations", again.assign(p_holm=steps), keys=[*CURVE, "value"], whole=True, abs=2e-3,
         loose={"p": 2 / permutations, "p_holm": 60 / permutations},
     )  # fmt: skip
+
+
+@recomputes(f"{NAME}/relations")
+def test_ranks_and_steps_of_holm_follow_from_the_channels() -> None:
+    groups = archived(f"{NAME}/channels").groupby(CURVE, sort=False)
+    again = pd.DataFrame(
+        dict(zip(CURVE, key, strict=True))
+        | {"value": value, "rho": own.frequency.corr(own[value], "spearman")}
+        for value in ("weight", "correlation")
+        for key, own in groups
+    )
+    agree(f"{NAME}/relations", again, keys=[*CURVE, "value"], abs=2e-3)
     stored = archived(f"{NAME}/relations")
+    assert len(stored) == len(again)
     assert stored.p_holm.to_numpy() == pytest.approx(
         stored.groupby("value")["p"].transform(_holm).to_numpy(), abs=1e-5
     )
@@ -189,7 +204,7 @@ def _holm(p: pd.Series) -> pd.Series:
 
 @recomputes(f"{NAME}/regions")
 @pytest.mark.data
-@pytest.mark.parametrize("label", TRAINED)
+@pytest.mark.parametrize("label", SAMPLE)
 def test_regions_are_the_most_exciting_of_their_photographs(
     label: str, voc_root: Path, keras_models: Path, weights_root: Path
 ) -> None:
@@ -229,10 +244,9 @@ def test_regions_are_of_the_extreme_channels() -> None:
 
 @recomputes(f"{NAME}/regions")
 @pytest.mark.data
-@pytest.mark.parametrize(("label", "steps"), [("SqueezeNet", 1), ("MobileNet 0.25", 128), ("MobileNetV2", 1)])
-def test_painting_starts_and_ends_where_it_did(
-    label: str, steps: int, keras_models: Path, weights_root: Path
-) -> None:
+@pytest.mark.parametrize("label", SAMPLE)
+def test_painting_starts_and_ends_where_it_did(label: str, keras_models: Path, weights_root: Path) -> None:
+    steps = 128 if label == "MobileNet 0.25" else 1
     stored = archived(f"{NAME}/regions")
     stored = stored[(stored.network == label) & (stored["rank"] == 1)]
     _, net = loaded(label)

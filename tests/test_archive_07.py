@@ -121,6 +121,7 @@ def test_bands_at_own_width_follow() -> None:
 @recomputes(f"{NAME}/moved_peak")
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_projected_peak_is_that_of_the_photographs(
     voc_root: Path, keras_models: Path, weights_root: Path
 ) -> None:
@@ -231,6 +232,7 @@ def test_logits_have_the_bands_of_notebook_04() -> None:
 @recomputes(f"{NAME}/output_forms", f"{NAME}/output_spread")
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_forms_of_the_output_are_those_of_the_photographs(
     voc_root: Path, keras_models: Path, weights_root: Path
 ) -> None:
@@ -290,6 +292,7 @@ def test_contrasts_have_the_widths_of_notebook_04() -> None:
 
 @recomputes(f"{NAME}/contrasts")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_contrasts_are_those_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     reading, table, given = read_all("MobileNet 0.25"), photographs().table, settings(NAME)
     again = central_peak(

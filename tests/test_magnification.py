@@ -330,6 +330,7 @@ def test_an_estimator_of_ones_own_model_finds_it_again_where_its_file_has_moved(
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_real_slides_of_other_sources_are_estimated_and_photographs_refused(
     monuseg_root, slides_root, keras_models, imagenet_samples, tmp_path, capsys
 ):

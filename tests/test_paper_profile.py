@@ -48,9 +48,15 @@ def discs(tmp_path: Path) -> Path:
     return tmp_path
 
 
+SMALL = {"name": "MobileNet", "label": "MobileNet 0.25", "alpha": 0.25}
+"""In place of the paper's networks, which take minutes: `make test-all` runs those."""
+SIZES = [False, pytest.param(True, marks=pytest.mark.exhaustive)]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("whole", SIZES, ids=["a small network", "the paper's networks"])
 def test_layer_wise_notebook_of_the_paper_profile_runs_end_to_end(
-    discs: Path, monkeypatch: pytest.MonkeyPatch
+    whole: bool, discs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCALELIB_DATA", str(discs))
     settings = load_profile(ROOT / "profiles" / "paper.yaml").notebooks["04_layerwise_r2"]
@@ -58,6 +64,8 @@ def test_layer_wise_notebook_of_the_paper_profile_runs_end_to_end(
         {**spec, "weights": "random", "weights_label": "imagenet"} for spec in settings["networks"][:2]
     ]
     networks += [{**spec, "seeds": [1, 2]} for spec in settings["networks"][2:]]
+    if not whole:
+        networks = [{**networks[0], **SMALL}, {**networks[2], **SMALL}]
     override = {
         "networks": networks,
         "dataset_options": {**settings["dataset_options"], "classes": ["disc"]},
@@ -68,9 +76,8 @@ def test_layer_wise_notebook_of_the_paper_profile_runs_end_to_end(
     run("04_layerwise_r2", "paper", override=override, label="smoke")
     results = read_results(ROOT / "results" / "smoke" / "04_layerwise_r2")
     table = results.table("layerwise_r2")
-    assert set(table.network) == {"InceptionV3", "ResNet50"}
-    assert table[table.network == "InceptionV3"].tap.nunique() == 13
-    assert table[table.network == "ResNet50"].tap.nunique() == 18
+    taps = table.groupby("network").tap.nunique().to_dict()
+    assert taps == ({"InceptionV3": 13, "ResNet50": 18} if whole else {"MobileNet 0.25": 15})
     assert (table.n_train + table.n_test == 16).all()
     assert table.r2_test.notna().all()
     assert results.card.data["datasets"][0]["counts"] == {"disc": 16}
@@ -110,16 +117,17 @@ def bca(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def chosen() -> None:
-    """A layer-wise result that names the tap of ResNet50 that the paper cut at."""
+    """A layer-wise result that names a tap to cut at: of ResNet50 that of the paper."""
     for place in (ROOT / "results" / LABEL, ROOT / "book" / "executed" / LABEL):
         shutil.rmtree(place, ignore_errors=True)
-    answers = pd.DataFrame({"network": ["ResNet50"], "weights": ["imagenet"], "peak_tap": ["add15"]})
+    answers = pd.DataFrame(
+        {"network": ["ResNet50", SMALL["label"]], "weights": "imagenet", "peak_tap": ["add15", "conv_pw_12"]}
+    )
     curves = pd.DataFrame(
-        {
-            "network": "ResNet50", "weights": "imagenet", "curve": "ImageNet weights",
-            "tap": [f"add{i}" for i in range(1, 17)], "mean": np.linspace(0, 0.7, 16),
-        }
-    )  # fmt: skip
+        {"network": network, "weights": "imagenet", "curve": "ImageNet weights", "tap": tap, "mean": i / 20}
+        for network, name, last in (("ResNet50", "add", 16), (SMALL["label"], "conv_pw_", 13))
+        for i, tap in enumerate(f"{name}{k}" for k in range(1, last + 1))
+    )
     folder = ROOT / "results" / LABEL / "04_layerwise_r2"
     Run("04_layerwise_r2", profile=LABEL, parameters={}, folder=folder).write(
         {"answers": answers, "curves": curves}
@@ -127,14 +135,20 @@ def chosen() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("whole", SIZES, ids=["a small network", "the paper's network"])
 def test_transfer_notebook_of_the_paper_profile_runs_end_to_end(
-    bca: Path, chosen: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: bool, bca: Path, chosen: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random weights and one short epoch: what is checked is that every row is there, on whole patients, scored and tested."""
     monkeypatch.setenv("SCALELIB_DATA", str(bca))
     settings = load_profile(ROOT / "profiles" / "paper.yaml").notebooks[NAME]
     [spec] = [spec for spec in settings["networks"] if spec["name"] == "ResNet50"]
+    full, cut = "add16", "add15"
+    if not whole:
+        full, cut = "conv_pw_13", "conv_pw_12"
+        spec = {**spec, **SMALL, "full_tap": full}
     override = {
+        "estimator": spec["label"],
         "networks": [{**spec, "weights": "random", "transfer_seeds": 1}],
         "dataset_options": {"size": 64, "max_per_slide": 1},
         "schedule": {**settings["schedule"], "epochs": 1},
@@ -147,7 +161,7 @@ def test_transfer_notebook_of_the_paper_profile_runs_end_to_end(
     scores = results.table("transfer")
     assert set(scores.row) == {"pretrained", "scratch", "pruned"}
     assert dict(scores[["row", "tap"]].drop_duplicates().to_numpy()) == {
-        "pretrained": "add16", "scratch": "add16", "pruned": "add15",
+        "pretrained": full, "scratch": full, "pruned": cut,
     }  # fmt: skip
     assert set(scores.seed) == {SEEDS[0]}
     assert set(scores.target) == {"area", "log2_magnification"}
@@ -157,7 +171,7 @@ def test_transfer_notebook_of_the_paper_profile_runs_end_to_end(
     assert (compared.n_slides == 3).all()
     assert (compared.p >= 0.25).all()
     assert not results.table("runs").converged.any()
-    assert set(results.table("readout").tap) >= {"mean", "add1", "add16"}
+    assert set(results.table("readout").tap) >= {"mean", cut, full}
     assert results.table("unseen").image.tolist() == ["photograph"]
     assert results.card.data["datasets"][0]["name"] == "BCa nuclei"
     text = json.dumps(json.loads(page.read_text(encoding="utf-8")))

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 from skimage.filters import threshold_otsu
@@ -254,19 +253,3 @@ def test_a_folder_in_the_layout_of_bca_gives_areas_of_its_masks(tmp_path):
     exact = np.mean([polygon_area(p) for p in polygons]) * 0.25**2
     assert means.loc[5.0] == pytest.approx(exact, rel=0.1)
     assert means.loc[10.0] == pytest.approx(exact, rel=0.05)
-
-
-@pytest.mark.data
-@pytest.mark.slow
-def test_monuseg_is_split_by_patient_with_all_seven_magnifications(data_root):
-    found = load_monuseg(data_root)
-    table = found.table
-    assert table.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 10, "validation": 3}
-    assert table.groupby("group").split.nunique().max() == 1
-    assert sorted(table.magnification.unique()) == list(MAGNIFICATIONS)
-    assert table.groupby("slide").mpp_stated.first().value_counts().to_dict() == {True: 22, False: 1}
-    spread = table.groupby("magnification").mean_area_um2.mean()
-    assert spread.max() / spread.min() < 1.2  # a nucleus is as large at every magnification
-    assert isinstance(found.images[0], np.ndarray)
-    assert found.images[0].shape == (96, 96, 3)
-    assert pd.Series(found.excluded)[["degenerate", "self_crossing"]].tolist() == [2, 1]
