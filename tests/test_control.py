@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeCV
 
+from scalelib import control
 from scalelib.control import ASSETS, INPUT_SIZE, TAPS, WEIGHTS, preprocess, weights_path
 from scalelib.errors import WeightsError
 from scalelib.graph import keras
@@ -171,8 +172,20 @@ def test_training_makes_scale_readable_where_random_weights_do_not(networks, fre
 # training
 
 
-@pytest.mark.slow
-def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+def tiny(*, classes: int, seed: int = 0) -> keras.Model:
+    """In the control network's place, whose training takes seconds to compile."""
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    return keras.Sequential(
+        [keras.Input((*INPUT_SIZE, 3)), layers.Conv2D(4, 3, strides=4), layers.BatchNormalization(),
+         layers.GlobalAveragePooling2D(), layers.Dense(classes, activation="softmax")]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, small):
+    build = tiny if small else control.build_control
+    monkeypatch.setattr(control, "build_control", build)
     settings = Settings(seed=3, images=96, epochs=3, warmup=2)
     whole = train("one_scale", settings=settings, folder=tmp_path / "whole", held_out=50)
     batches = train_control._Batches
@@ -185,13 +198,13 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(train_control, "_Batches", stop_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         train("one_scale", settings=settings, folder=tmp_path / "parts", held_out=50)
+    monkeypatch.setattr(train_control, "_Batches", batches)
     assert not (tmp_path / "parts" / whole["file"]).exists()
-    monkeypatch.undo()
     resumed = train("one_scale", settings=settings, folder=tmp_path / "parts", held_out=50)
-    first, second = (
-        load_control(tmp_path / part / whole["file"]).get_weights() for part in ("whole", "parts")
-    )
-    for a, b in zip(first, second, strict=True):
+    models = [build(classes=len(CLASSES), seed=seed) for seed in (0, 1)]
+    for model, part in zip(models, ("whole", "parts"), strict=True):
+        model.load_weights(tmp_path / part / whole["file"])
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
     assert resumed["held_out"]["accuracy"] == pytest.approx(whole["held_out"]["accuracy"], abs=0.03)
     assert resumed["last_epoch"].keys() == whole["last_epoch"].keys() == {"loss", "accuracy"}
@@ -200,8 +213,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     assert [file.name for file in (tmp_path / "parts").iterdir()] == [whole["file"]]
 
 
-@pytest.mark.slow
 def test_the_command_writes_weights_and_card_and_can_repeat_itself(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(control, "build_control", tiny)
     monkeypatch.setitem(train_control.train.__kwdefaults__, "held_out", 50)
     options = ["--network", "all_scales", "--images", "64", "--epochs", "1", "--seed", "5"]
     assert main([*options, "--folder", str(tmp_path)]) == 0

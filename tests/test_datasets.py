@@ -230,10 +230,10 @@ def test_summary_is_the_geometric_mean_of_the_slides_ratios():
 
 @pytest.fixture
 def bca(tmp_path: Path) -> Path:
-    """Five patients with one image of discs each, large enough for a patch of 224 px at 5X."""
+    """Five patients with one image of discs each, large enough for a patch of 112 px at 5X."""
     folder = tmp_path / "nuclei"
     folder.mkdir()
-    side = 1800
+    side = 900
     y, x = np.mgrid[:90, :90] - 44.5
     for patient in range(5):
         disc = np.hypot(x, y) < 16 + 2 * patient
@@ -249,7 +249,12 @@ def test_datasets_notebook_of_the_paper_profile_runs_end_to_end(
     bca: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCALELIB_DATA", str(bca))
-    override = {"natural": "scenes", "natural_options": {"n": 40}, "rules_per_slide": 1}
+    override = {
+        "natural": "scenes",
+        "natural_options": {"n": 40},
+        "rules_per_slide": 1,
+        "dataset_options": {"size": 112},
+    }
     run("01_datasets", "paper", override=override, label="smoke")
     results = read_results(ROOT / "results" / "smoke" / "01_datasets")
     table1 = results.table("table1").set_index(["split", "magnification"])

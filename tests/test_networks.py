@@ -109,7 +109,12 @@ def test_preprocessing_is_what_the_network_was_trained_with(name, label, expecte
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "weights", "least"),
-    [("MobileNetV2", "mobilenet_v2_imagenet_int8.weights.h5", 0.80), ("SqueezeNet", "imagenet", 0.50)],
+    [
+        ("SqueezeNet", "imagenet", 0.50),
+        pytest.param(
+            "MobileNetV2", "mobilenet_v2_imagenet_int8.weights.h5", 0.80, marks=pytest.mark.exhaustive
+        ),
+    ],
 )
 def test_top_1_on_imagenet_samples_proves_weights_and_preprocessing(
     name, weights, least, imagenet_samples, weights_root, keras_models

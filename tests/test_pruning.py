@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from built import built
 
 from scalelib import pruning
 from scalelib.errors import DataError, NetworkError, ResultsError
@@ -24,7 +25,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def net() -> Network:
-    return load_network("MobileNet", weights="random", alpha=0.25, input_size=64, classes=10)
+    return built("MobileNet", alpha=0.25, input_size=64, classes=10)
 
 
 def features_of(model: keras.Model) -> keras.Model:
@@ -43,7 +44,7 @@ def features_of(model: keras.Model) -> keras.Model:
     ],
 )
 def test_features_equal_the_sources_at_the_tap_bit_by_bit(net: Network, name: str, tap: str) -> None:
-    source = net if name == "MobileNet" else load_network(name, weights="random", input_size=64)
+    source = net if name == "MobileNet" else built(name, input_size=64)
     x = noise(3, 64, 64, 3)
     at_tap = keras.Model(source.model.inputs[0], source.tensor(tap))(x)
     expected = np.asarray(keras.layers.GlobalAveragePooling2D()(at_tap) if len(at_tap.shape) == 4 else at_tap)
@@ -87,7 +88,7 @@ def test_the_head_is_seeded_and_global_states_stay(net: Network) -> None:
 
 @pytest.mark.parametrize("name", ["SqueezeNet", "ConvNeXtTiny"])
 def test_the_result_saves_and_loads_without_custom_objects(name: str, tmp_path: Path) -> None:
-    source = load_network(name, weights="random", input_size=64)
+    source = built(name, input_size=64)
     small = prune(source, at=list(source.taps)[3])
     small.save(tmp_path / "small.keras")
     again = keras.models.load_model(tmp_path / "small.keras", safe_mode=True)

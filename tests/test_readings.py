@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from built import built
 
 from scalelib.activations import extract
 from scalelib.graph import keras
@@ -25,9 +26,7 @@ def noise_images(n, size, seed=0):
 
 
 def mobilenet(**options):
-    return load_network(
-        **{"name_or_model": "MobileNet", "weights": "random", "alpha": 0.25, "input_size": 64, **options}
-    )
+    return built("MobileNet", **{"alpha": 0.25, "input_size": 64, **options})
 
 
 def test_one_reading_per_seed_with_labels_and_taps_in_order_and_the_profile_left_alone():

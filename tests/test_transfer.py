@@ -293,21 +293,19 @@ def test_unseen_slides_are_estimated_at_known_downsamplings_and_noise_is_refused
     assert np.allclose(summary.transferred_high / summary.transferred_low, 4.0)
 
 
-SCRIPT = """
-import sys
-sys.path[:0] = {paths!r}
-from test_transfer import SPEC, discs
-from studies.s05_runs import plan_transfer, run_plans
-plans = plan_transfer([SPEC | {{"transfer_seeds": 1, "targets": ["area"]}}], {{"tiny": "conv_pw_1"}}, schedule={{"epochs": 6}})
-run_plans(plans, *discs(), sys.argv[1], rows=["pruned"])
-"""
+def train_one(folder: Path) -> None:
+    spec = SPEC | {"transfer_seeds": 1, "targets": ["area"]}
+    plans = runs.plan_transfer([spec], {"tiny": "conv_pw_1"}, schedule={"epochs": 6})
+    runs.run_plans(plans, *discs(), folder, rows=["pruned"])
 
 
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_of_training_ends_as_if_it_had_not_been(tmp_path):
-    command = [sys.executable, "-c", SCRIPT.format(paths=[str(ROOT / "tests"), str(ROOT / "notebooks")])]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True)
-    killed = subprocess.Popen([*command, str(tmp_path / "killed")])
+    train_one(tmp_path / "whole")
+    script = "import pathlib, sys; from test_transfer import train_one; train_one(pathlib.Path(sys.argv[1]))"
+    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "notebooks"), *sys.path])
+    command = [sys.executable, "-c", script, str(tmp_path / "killed")]
+    killed = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
     stored, deadline = 0, time.monotonic() + 90
     while stored < 3 and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -318,7 +316,7 @@ def test_a_run_killed_in_the_middle_of_training_ends_as_if_it_had_not_been(tmp_p
     assert not list((tmp_path / "killed").glob("*/run.json"))
     before = epochs_of(states[0])
     assert 3 <= len(before) < 6
-    subprocess.run([*command, str(tmp_path / "killed")], check=True)
+    train_one(tmp_path / "killed")
     whole, again = runs.collect(tmp_path / "whole"), runs.collect(tmp_path / "killed")
     # what was trained before the kill was not trained again: not even its times differ
     assert again.history.seconds.tolist()[: len(before)] == [row["seconds"] for row in before]

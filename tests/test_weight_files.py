@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import keras.src.utils.file_utils as keras_files
 import numpy as np
 import pytest
+from built import built
 
 from scalelib.errors import WeightsError
 from scalelib.graph import keras
@@ -19,7 +20,8 @@ from scalelib.networks import Network, application_names, imagenet_file, load_ne
 from scalelib.squeezenet import build_squeezenet, read_deep_compression
 
 small_net = partial(load_network, "MobileNet", alpha=0.25, input_size=64, weights="random")
-LIGHT = [("InceptionV3", {}), ("VGG16", {}), ("MobileNet", {"alpha": 0.25}), ("MobileNetV2", {"alpha": 1.0})]
+mobilenet = partial(built, "MobileNet", alpha=0.25, input_size=64)
+LIGHT = [("VGG16", {}), ("MobileNet", {"alpha": 0.25})]
 HEAVY: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in application_names()),
     *(("MobileNet", {"alpha": alpha}) for alpha in (0.25, 0.5, 0.75, 1.0)),
@@ -110,12 +112,12 @@ def saved(net: Network, file: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
 def test_weights_survive_a_round_trip_through_every_format(tmp_path, suffix):
-    first = small_net(weights_seed=7)
+    first = mobilenet(weights_seed=7)
     file = saved(first, tmp_path / f"own{suffix}")
     again = small_net(weights=file)
     assert again.weights_digest == first.weights_digest
     assert (again.weights, again.weights_seed) == (file.name, None)
-    given = load_network(small_net().model, weights=file)
+    given = load_network(mobilenet().model, weights=file)
     assert (given.weights_digest, given.weights) == (first.weights_digest, file.name)
     if suffix != ".weights.h5":  # a whole model needs no name
         whole = load_network(str(file))
@@ -128,23 +130,22 @@ def test_a_bare_file_name_is_found_in_the_data_root_then_in_keras_home(tmp_path,
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     for folder, seed in ((tmp_path / "keras" / "models", 1), (tmp_path / "data" / "weights", 2)):
         folder.mkdir(parents=True)
-        saved(small_net(weights_seed=seed), folder / "own.weights.h5")
+        saved(mobilenet(weights_seed=seed), folder / "own.weights.h5")
     for root, seed in (("data", 2), ("elsewhere", 1)):
         found = small_net(weights="own.weights.h5", data_root=tmp_path / root)
-        assert found.weights_digest == small_net(weights_seed=seed).weights_digest
+        assert found.weights_digest == mobilenet(weights_seed=seed).weights_digest
     with pytest.raises(WeightsError, match=r"no\.weights\.h5"):
         small_net(weights="no.weights.h5", data_root=tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
 def test_a_damaged_file_and_one_of_another_network_are_named_with_the_reason(tmp_path, suffix):
-    whole = saved(small_net(), tmp_path / f"own{suffix}").read_bytes()
+    whole = saved(mobilenet(), tmp_path / f"own{suffix}").read_bytes()
     for number, cut in enumerate((b"", b"<html>404</html>", whole[: len(whole) // 2], whole[:-100])):
         (tmp_path / f"damaged{number}{suffix}").write_bytes(cut)
-    squeezenet = load_network("SqueezeNet", weights="random", input_size=64)
-    others = small_net(alpha=0.5), small_net(include_top=False), small_net(classes=7), squeezenet
-    for number, net in enumerate(others):
-        saved(net, tmp_path / f"other{number}{suffix}")
+    others = [{"alpha": 0.5}, {"include_top": False}, {"classes": 7}]
+    for number, other in enumerate([built("SqueezeNet", input_size=64), *(mobilenet(**o) for o in others)]):
+        saved(other, tmp_path / f"other{number}{suffix}")
     refused = [*tmp_path.glob("damaged*"), *tmp_path.glob("other*")]
     assert len(refused) == 8
     for file in refused:
