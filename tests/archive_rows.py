@@ -41,6 +41,11 @@ def recomputes(*tables: str) -> Callable[[Test], Test]:
 
 def archived(name: str) -> pd.DataFrame:
     """A table of the archive, ``notebook/table``; its folder's files are checked against the card."""
+    return _read(name).copy()
+
+
+@cache
+def _read(name: str) -> pd.DataFrame:
     notebook, table = name.split("/")
     return read_results(ARCHIVE / notebook).table(table)
 

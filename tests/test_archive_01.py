@@ -21,29 +21,22 @@ DIGITS = {"rel": 1e-5, "abs": 1e-5}
 """Areas of polygons in float64: nothing but the six digits that are kept."""
 
 
-@recomputes(*(f"{NAME}/{table}" for table in ("areas", "class_means", "named_by_area", "slides", "spread")))
+FOLLOW = {
+    "areas": (s01_datasets.area_summary, ["unit", "split", "magnification"]),
+    "class_means": (s01_datasets.means_beside_paper, ["magnification"]),
+    "named_by_area": (s01_datasets.named_by_area, ["split"]),
+    "slides": (s01_datasets.slide_table, ["slide"]),
+    "spread": (lambda table: s01_datasets.spread_shares(table).rename("share").rename_axis("between").reset_index(), ["between"]),
+}  # fmt: skip
+
+
+@recomputes(*(f"{NAME}/{name}" for name in FOLLOW))
 @pytest.mark.data
 @pytest.mark.slow
-def test_areas_and_slides_are_those_of_the_annotations(monuseg_root: Path) -> None:
-    table = patches().table
-    agree(
-        f"{NAME}/areas",
-        s01_datasets.area_summary(table),
-        keys=["unit", "split", "magnification"],
-        whole=True,
-        **DIGITS,
-    )
-    agree(
-        f"{NAME}/class_means",
-        s01_datasets.means_beside_paper(table),
-        keys=["magnification"],
-        whole=True,
-        **DIGITS,
-    )
-    agree(f"{NAME}/named_by_area", s01_datasets.named_by_area(table), keys=["split"], whole=True, **DIGITS)
-    agree(f"{NAME}/slides", s01_datasets.slide_table(table), keys=["slide"], whole=True, **DIGITS)
-    shares = s01_datasets.spread_shares(table).rename("share").rename_axis("between").reset_index()
-    agree(f"{NAME}/spread", shares, keys=["between"], whole=True, **DIGITS)
+@pytest.mark.parametrize("name", FOLLOW)
+def test_areas_and_slides_are_those_of_the_annotations(name: str, monuseg_root: Path) -> None:
+    compute, keys = FOLLOW[name]
+    agree(f"{NAME}/{name}", compute(patches().table), keys=keys, whole=True, **DIGITS)
 
 
 @pytest.mark.data
@@ -77,10 +70,7 @@ def test_counts_beside_table_1_are_those_of_the_patches(monuseg_root: Path) -> N
     assert inner.ours.sum() == len(patches().table)
     assert inner.ours_uncapped.sum() == len(patches().table) + patches().excluded["beyond_max_per_slide"]
     assert (stored.ours_uncapped >= stored.ours).all()
-    for axis, other in (
-        ("split", "magnification"),
-        ("magnification", "split"),
-    ):  # margins are sums of their cells
+    for axis, other in (("split", "magnification"), ("magnification", "split")):  # margins are sums
         total = stored[other].iloc[-1]
         cells = inner.groupby(axis).ours_uncapped.sum()
         margin = stored[stored[other] == total].set_index(axis).ours_uncapped
@@ -117,21 +107,7 @@ def test_rules_are_measured_again(monuseg_root: Path) -> None:
 @pytest.mark.data
 def test_scales_are_those_of_the_annotations(voc_root: Path) -> None:
     assert settings(NAME)["natural_options"] == settings("04_layerwise_r2")["dataset_options"]
-    table = photographs().table
-    agree(
-        f"{NAME}/scale",
-        s04_layerwise.scale_histogram(table),
-        keys=["object_class", "low"],
-        whole=True,
-        **DIGITS,
-    )
-    agree(
-        f"{NAME}/scale_counts",
-        s01_datasets.scale_counts(table),
-        keys=["object_class"],
-        whole=True,
-        **DIGITS,
-    )
-    agree(
-        f"{NAME}/scale", archived("04_layerwise_r2/scale_histogram"), keys=["object_class", "low"], whole=True
-    )
+    table, bars = photographs().table, ["object_class", "low"]
+    agree(f"{NAME}/scale", s04_layerwise.scale_histogram(table), keys=bars, whole=True, **DIGITS)
+    agree(f"{NAME}/scale_counts", s01_datasets.scale_counts(table), keys=bars[:1], whole=True, **DIGITS)
+    agree(f"{NAME}/scale", archived("04_layerwise_r2/scale_histogram"), keys=bars, whole=True)

@@ -68,13 +68,7 @@ def test_variance_is_that_of_the_photographs(voc_root: Path, keras_models: Path)
     ],
 )
 def test_cosines_are_those_of_the_photographs(
-    label: str,
-    weights: str,
-    manipulation: str,
-    factor: float,
-    voc_root: Path,
-    keras_models: Path,
-    weights_root: Path,
+    label, weights, manipulation, factor, voc_root, keras_models, weights_root
 ) -> None:
     labels, net, size = opened(label, weights)
     found = s02_resizing.size_tables(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -74,13 +73,7 @@ def test_summary_follows() -> None:
     ],
 )
 def test_noise_rows_are_those_of_the_networks(
-    label: str,
-    weights: str,
-    seed: int,
-    kind: str,
-    positions: tuple[int, ...],
-    keras_models: Path,
-    weights_root: Path,
+    label, weights, seed, kind, positions, keras_models, weights_root
 ) -> None:
     given = parameters()
     noise = render_noise(

@@ -51,14 +51,7 @@ def trained_rows(table: pd.DataFrame, label: str) -> pd.DataFrame:
     ],
 )
 def test_rows_are_those_of_the_photographs(
-    label: str,
-    weights: str,
-    seed: int,
-    object_class: str,
-    share: float,
-    voc_root: Path,
-    keras_models: Path,
-    weights_root: Path,
+    label, weights, seed, object_class, share, voc_root, keras_models, weights_root
 ) -> None:
     rows = base()
     rows = rows[(rows.network == label) & (rows.weights == weights) & (rows.weights_seed == seed)]
@@ -86,47 +79,33 @@ def test_histogram_is_that_of_the_annotations(voc_root: Path) -> None:
     agree(f"{NAME}/scale_histogram", again, keys=["object_class", "low"], whole=True)
 
 
-@recomputes(f"{NAME}/curves")
-def test_curves_follow() -> None:
-    again = s04_layerwise.curves(base(), estimator="ridge", measure="sqrt_area_ratio")
-    agree(f"{NAME}/curves", again, keys=[*WHO, "curve", "tap"], whole=True, **ROUNDED)
-
-
-@recomputes(f"{NAME}/curves_by_class")
-def test_curves_by_class_follow() -> None:
-    rows = base()
-    again = s04_layerwise.curves(rows[rows.condition == "true"], by=["object_class"])
-    agree(f"{NAME}/curves_by_class", again, keys=[*WHO, "object_class", "tap"], whole=True, **ROUNDED)
-
-
-@recomputes(f"{NAME}/estimators")
-def test_estimators_follow() -> None:
-    again = s04_layerwise.estimators_beside(base(), weights="imagenet", measure="sqrt_area_ratio")
-    agree(f"{NAME}/estimators", again, keys=[*WHO, "curve", "tap"], whole=True, **ROUNDED)
-
-
-@recomputes(f"{NAME}/figure_units")
-def test_figure_units_follow() -> None:
-    again = s04_layerwise.curves(base(), estimator="ols", measure="area_ratio")
-    again = again.assign(value=again.exp_r2_over_e)
-    agree(f"{NAME}/figure_units", again, keys=[*WHO, "curve", "tap"], whole=True, **ROUNDED)
-
-
-@recomputes(f"{NAME}/table_a1")
-def test_table_a1_follows_from_the_paper_and_the_rows() -> None:
-    again = table_a1_cells(ROOT / "paper" / "table_a1.csv", base())
-    agree(f"{NAME}/table_a1", again, keys=["network", "tap", "condition"], whole=True, **ROUNDED)
-
-
-@recomputes(f"{NAME}/answers")
-def test_answers_follow() -> None:
-    rows = base()
-    again = [
-        {"weights": "imagenet", **s04_layerwise.answer(rows, weights="imagenet", network=label)}
+def answers() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"weights": "imagenet", **s04_layerwise.answer(base(), weights="imagenet", network=label)}
         for label in TRAINED
-    ]
-    stored = archived(f"{NAME}/answers")
-    agree(f"{NAME}/answers", pd.DataFrame(again), keys=WHO, stored=stored, whole=True, **ROUNDED)
+    )
+
+
+def in_units_of_the_figure() -> pd.DataFrame:
+    found = s04_layerwise.curves(base(), estimator="ols", measure="area_ratio")
+    return found.assign(value=found.exp_r2_over_e)
+
+
+FOLLOW = {
+    "curves": (lambda: s04_layerwise.curves(base(), estimator="ridge", measure="sqrt_area_ratio"), [*WHO, "curve", "tap"]),
+    "curves_by_class": (lambda: s04_layerwise.curves(base().query("condition == 'true'"), by=["object_class"]), [*WHO, "object_class", "tap"]),
+    "estimators": (lambda: s04_layerwise.estimators_beside(base(), weights="imagenet", measure="sqrt_area_ratio"), [*WHO, "curve", "tap"]),
+    "figure_units": (in_units_of_the_figure, [*WHO, "curve", "tap"]),
+    "table_a1": (lambda: table_a1_cells(ROOT / "paper" / "table_a1.csv", base()), ["network", "tap", "condition"]),
+    "answers": (answers, WHO),
+}  # fmt: skip
+
+
+@recomputes(*(f"{NAME}/{name}" for name in FOLLOW))
+@pytest.mark.parametrize("name", FOLLOW)
+def test_summaries_follow_from_the_rows(name: str) -> None:
+    compute, keys = FOLLOW[name]
+    agree(f"{NAME}/{name}", compute(), keys=keys, whole=True, **ROUNDED)
 
 
 @recomputes(f"{NAME}/extended_r2")

@@ -83,11 +83,8 @@ def in_memory() -> Dataset:
 def reading(label: str, weights: str, *taps: str) -> Reading:
     """Patches read by one network at some taps."""
     entries = [spec for spec in settings(NAME)["networks"] if spec["label"] == label]
-    [spec] = [
-        s
-        for s in read_out_specs(entries, size=settings(NAME)["dataset_options"]["size"])
-        if s["weights_label"] == weights
-    ]
+    specs = read_out_specs(entries, size=settings(NAME)["dataset_options"]["size"])
+    [spec] = [spec for spec in specs if spec["weights_label"] == weights]
     [found] = read_networks([spec], in_memory().images, taps=taps)
     return found
 
@@ -102,21 +99,13 @@ def test_scores_follow_from_the_predictions() -> None:
 @recomputes(f"{NAME}/table_2", f"{NAME}/compared")
 def test_table_2_and_comparisons_follow_from_the_scores() -> None:
     scores = archived(f"{NAME}/transfer")
-    agree(
-        f"{NAME}/table_2",
-        s05_runs.table_2(scores),
-        keys=["network", "row", "tap", "target"],
-        whole=True,
-        **ROUNDED,
+    keys = ["network", "row", "tap", "target"]
+    agree(f"{NAME}/table_2", s05_runs.table_2(scores), keys=keys, whole=True, **ROUNDED)
+    again, keys = (
+        compare_rows(scores[scores.target == "area"]),
+        ["network", "target", "score", "first", "second"],
     )
-    again = compare_rows(scores[scores.target == "area"])
-    agree(
-        f"{NAME}/compared",
-        again,
-        keys=["network", "target", "score", "first", "second"],
-        whole=True,
-        **ROUNDED,
-    )
+    agree(f"{NAME}/compared", again, keys=keys, whole=True, **ROUNDED)
 
 
 @recomputes(f"{NAME}/runs", f"{NAME}/history")
@@ -191,14 +180,10 @@ def test_first_epoch_of_a_run_is_that_of_the_archive(
         schedule=schedule,
     )
     [again] = [s05_runs.collect(tmp_path, names=[place.name]).history]
-    agree(
-        f"{NAME}/history",
-        again[[*RUN, "epoch", "loss"]],
-        keys=[*RUN, "epoch"],
-        rel=FIRST_EPOCH,
-    )
+    agree(f"{NAME}/history", again[[*RUN, "epoch", "loss"]], keys=[*RUN, "epoch"], rel=FIRST_EPOCH)
 
 
+READ_AT = ("conv_pw_3", "conv_pw_6", "conv_pw_13")
 FIRST_EPOCH = 0.05
 """One and two threads were seen to differ by up to 0.017 in the first epoch's mean training loss; three times that."""
 
@@ -218,22 +203,13 @@ def test_read_outs_are_those_of_the_patches(
     table: str, weights: str, tap: str, monuseg_root: Path, keras_models: Path
 ) -> None:
     label = "MobileNet 0.25"
-    found = read_out(
-        reading(label, weights, "conv_pw_3", "conv_pw_6", "conv_pw_13").activations,
-        patches().table,
-        network=label,
-    )
+    found = read_out(reading(label, weights, *READ_AT).activations, patches().table, network=label)
     again = read_out_scores(found, patches().table).drop(columns="chosen")
     again = again[(again.tap == tap) & (again.slide == "all")]
     # rounding of another CPU moves ridge a little, see notebook 04; a few patches of a thousand are then named otherwise
     named = dict.fromkeys(["kappa", "kappa_balanced", "accuracy"], 0.01)
-    agree(
-        f"{NAME}/{table}",
-        again,
-        keys=["network", "target", "tap", "split", "slide"],
-        rel=0.01,
-        loose=named,
-    )
+    keys = ["network", "target", "tap", "split", "slide"]
+    agree(f"{NAME}/{table}", again, keys=keys, rel=0.01, loose=named)
 
 
 @recomputes(f"{NAME}/readout", f"{NAME}/readout_answers")
@@ -252,25 +228,13 @@ def test_chosen_taps_and_answers_follow() -> None:
 
 @recomputes(f"{NAME}/three_curves")
 def test_object_scale_is_that_of_notebook_04() -> None:
-    curves = archived("04_layerwise_r2/curves")
-    curves = curves[
-        (curves.weights == settings(NAME)["chosen_for"]) & ~curves.curve.str.startswith("shuffled")
-    ]
-    stored = archived(f"{NAME}/three_curves")
-    stored = stored[stored.curve == "object scale in images"]
-    again = (
-        curves.rename(columns={"mean": "r2"})
-        .merge(stored[["network", "tap"]], on=["network", "tap"])
-        .assign(curve="object scale in images")
-    )
-    agree(
-        f"{NAME}/three_curves",
-        again[["network", "tap", "curve", "r2"]],
-        stored=stored,
-        keys=["network", "tap", "curve"],
-        whole=True,
-        **ROUNDED,
-    )
+    name, keys = "object scale in images", ["network", "tap", "curve"]
+    curves, stored = archived("04_layerwise_r2/curves"), archived(f"{NAME}/three_curves")
+    stored = stored[stored.curve == name]
+    own = (curves.weights == settings(NAME)["chosen_for"]) & ~curves.curve.str.startswith("shuffled")
+    again = curves[own].rename(columns={"mean": "r2"}).assign(curve=name)
+    again = again.merge(stored[["network", "tap"]], on=["network", "tap"])[[*keys, "r2"]]
+    agree(f"{NAME}/three_curves", again, stored=stored, keys=keys, whole=True, **ROUNDED)
 
 
 @recomputes(f"{NAME}/three_curves")
@@ -281,19 +245,12 @@ def test_pitch_and_tissue_are_those_of_photographs_and_patches(
     monuseg_root: Path, voc_root: Path, keras_models: Path
 ) -> None:
     label, tap = "MobileNet 0.25", "conv_pw_6"
-    tissue = read_out(
-        reading(label, "trained", "conv_pw_3", "conv_pw_6", "conv_pw_13").activations,
-        patches().table,
-        network=label,
-    )
-    windows, pitch = downsampled_windows(
-        photographs().images,
-        size=settings(NAME)["dataset_options"]["size"],
-        most=settings(NAME)["most_downsampling"],
-    )
-    net = reading(label, "trained", "conv_pw_3", "conv_pw_6", "conv_pw_13").network
+    read = reading(label, "trained", *READ_AT)
+    tissue = read_out(read.activations, patches().table, network=label)
+    size, most = settings(NAME)["dataset_options"]["size"], settings(NAME)["most_downsampling"]
+    windows, pitch = downsampled_windows(photographs().images, size=size, most=most)
     r2 = layerwise_r2(
-        extract(net, windows, taps=[tap]), pitch.log2_downsampling, conditions="true", random_state=0
+        extract(read.network, windows, taps=[tap]), pitch.log2_downsampling, conditions="true", random_state=0
     ).assign(network=label)
     stored = archived(f"{NAME}/three_curves").rename(columns={"r2": "mean"})
     scale = stored[stored.curve == "object scale in images"]

@@ -8,16 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from archive_rows import (
-    ARCHIVE,
-    agree,
-    archived,
-    network_of,
-    photographs,
-    read_all,
-    recomputes,
-    settings,
-)
+from archive_rows import ARCHIVE, agree, archived, network_of, photographs, read_all, recomputes, settings
 from scipy import stats
 
 from scalelib.networks import Network, load_network

@@ -89,14 +89,8 @@ def test_sweep_is_that_of_the_photographs(voc_root: Path, keras_models: Path) ->
 @recomputes(f"{NAME}/sweep_bands")
 def test_bands_follow() -> None:
     again = bands(sweep(), by=["panel", *WHO, "estimator", "n_train"])
-    agree(
-        f"{NAME}/sweep_bands",
-        again,
-        keys=["panel", *WHO, "estimator", "n_train"],
-        whole=True,
-        rel=1e-5,
-        abs=1e-5,
-    )
+    keys = ["panel", *WHO, "estimator", "n_train"]
+    agree(f"{NAME}/sweep_bands", again, keys=keys, whole=True, rel=1e-5, abs=1e-5)
 
 
 @recomputes(f"{NAME}/peaks")
@@ -107,11 +101,8 @@ def test_peaks_follow() -> None:
 @recomputes(f"{NAME}/moved_peak")
 def test_bands_at_own_width_follow() -> None:
     stored, first = archived(f"{NAME}/moved_peak"), sweep().panel.iloc[0]
-    own = sweep()[
-        (sweep().panel == first)
-        & (sweep().estimator == "ols")
-        & (sweep().channels >= settings(NAME)["projected_width"])
-    ]
+    own = sweep().query(f"panel == {first!r} and estimator == 'ols'")
+    own = own[own.channels >= settings(NAME)["projected_width"]]
     again = bands(own.assign(form="own width"), by=["form", "tap", "n_train"])
     stored = stored[stored.form == "own width"]
     assert len(stored) == len(again)
@@ -312,9 +303,5 @@ def test_errata_follow_from_the_paper() -> None:
     wide = table1.pivot(index="split", columns="magnification", values="patches")
     wide = wide.loc[table1.split.unique(), table1.magnification.unique()]
     agree(f"{NAME}/table1_sums", check_sums(wide), keys=["line", "name"], whole=True)
-    agree(
-        f"{NAME}/table1_corrections",
-        smallest_corrections(wide),
-        keys=["explanation", "row", "column"],
-        whole=True,
-    )
+    keys = ["explanation", "row", "column"]
+    agree(f"{NAME}/table1_corrections", smallest_corrections(wide), keys=keys, whole=True)
