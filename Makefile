@@ -83,7 +83,7 @@ test-all: lint
 
 # Each notebook is executed once: what is compared here is what `make book` then finds up to date.
 notebooks-check: $(SETUP)
-	$(BIN)/snakemake --quiet rules progress --cores $(CORES) --config profile=control -- executed
+	$(SNAKEMAKE) --config profile=control -- executed
 	$(BIN)/python -m pytest --executed=book/executed/control notebooks/*.ipynb
 
 notebooks-test: $(SETUP)

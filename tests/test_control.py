@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from built import scenes
 from sklearn.linear_model import RidgeCV
 
 from scalelib import control
@@ -31,8 +32,7 @@ def card():
 
 @pytest.fixture(scope="module")
 def fresh():
-    """Scenes that neither training nor the card's own measurement has seen."""
-    return render_scenes(2000, random_state=31_337)
+    return scenes()
 
 
 @pytest.fixture(scope="module")

@@ -244,7 +244,7 @@ def bca(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_datasets_notebook_of_the_paper_profile_runs_end_to_end(
     bca: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

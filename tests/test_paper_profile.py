@@ -50,11 +50,10 @@ def discs(tmp_path: Path) -> Path:
 
 SMALL = {"name": "MobileNet", "label": "MobileNet 0.25", "alpha": 0.25}
 """In place of the paper's networks, which take minutes: `make test-all` runs those."""
-SIZES = [False, pytest.param(True, marks=pytest.mark.exhaustive)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole", SIZES, ids=["a small network", "the paper's networks"])
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_layer_wise_notebook_of_the_paper_profile_runs_end_to_end(
     whole: bool, discs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,38 +116,31 @@ def bca(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def chosen() -> None:
-    """A layer-wise result that names a tap to cut at: of ResNet50 that of the paper."""
+    """A layer-wise result that names the tap of ResNet50 that the paper cut at."""
     for place in (ROOT / "results" / LABEL, ROOT / "book" / "executed" / LABEL):
         shutil.rmtree(place, ignore_errors=True)
-    answers = pd.DataFrame(
-        {"network": ["ResNet50", SMALL["label"]], "weights": "imagenet", "peak_tap": ["add15", "conv_pw_12"]}
-    )
+    answers = pd.DataFrame({"network": ["ResNet50"], "weights": ["imagenet"], "peak_tap": ["add15"]})
     curves = pd.DataFrame(
-        {"network": network, "weights": "imagenet", "curve": "ImageNet weights", "tap": tap, "mean": i / 20}
-        for network, name, last in (("ResNet50", "add", 16), (SMALL["label"], "conv_pw_", 13))
-        for i, tap in enumerate(f"{name}{k}" for k in range(1, last + 1))
-    )
+        {
+            "network": "ResNet50", "weights": "imagenet", "curve": "ImageNet weights",
+            "tap": [f"add{i}" for i in range(1, 17)], "mean": np.linspace(0, 0.7, 16),
+        }
+    )  # fmt: skip
     folder = ROOT / "results" / LABEL / "04_layerwise_r2"
     Run("04_layerwise_r2", profile=LABEL, parameters={}, folder=folder).write(
         {"answers": answers, "curves": curves}
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("whole", SIZES, ids=["a small network", "the paper's network"])
+@pytest.mark.exhaustive
 def test_transfer_notebook_of_the_paper_profile_runs_end_to_end(
-    whole: bool, bca: Path, chosen: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bca: Path, chosen: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random weights and one short epoch: what is checked is that every row is there, on whole patients, scored and tested."""
     monkeypatch.setenv("SCALELIB_DATA", str(bca))
     settings = load_profile(ROOT / "profiles" / "paper.yaml").notebooks[NAME]
     [spec] = [spec for spec in settings["networks"] if spec["name"] == "ResNet50"]
-    full, cut = "add16", "add15"
-    if not whole:
-        full, cut = "conv_pw_13", "conv_pw_12"
-        spec = {**spec, **SMALL, "full_tap": full}
     override = {
-        "estimator": spec["label"],
         "networks": [{**spec, "weights": "random", "transfer_seeds": 1}],
         "dataset_options": {"size": 64, "max_per_slide": 1},
         "schedule": {**settings["schedule"], "epochs": 1},
@@ -161,7 +153,7 @@ def test_transfer_notebook_of_the_paper_profile_runs_end_to_end(
     scores = results.table("transfer")
     assert set(scores.row) == {"pretrained", "scratch", "pruned"}
     assert dict(scores[["row", "tap"]].drop_duplicates().to_numpy()) == {
-        "pretrained": full, "scratch": full, "pruned": cut,
+        "pretrained": "add16", "scratch": "add16", "pruned": "add15",
     }  # fmt: skip
     assert set(scores.seed) == {SEEDS[0]}
     assert set(scores.target) == {"area", "log2_magnification"}
@@ -171,7 +163,7 @@ def test_transfer_notebook_of_the_paper_profile_runs_end_to_end(
     assert (compared.n_slides == 3).all()
     assert (compared.p >= 0.25).all()
     assert not results.table("runs").converged.any()
-    assert set(results.table("readout").tap) >= {"mean", cut, full}
+    assert set(results.table("readout").tap) >= {"mean", "add1", "add16"}
     assert results.table("unseen").image.tolist() == ["photograph"]
     assert results.card.data["datasets"][0]["name"] == "BCa nuclei"
     text = json.dumps(json.loads(page.read_text(encoding="utf-8")))

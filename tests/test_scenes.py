@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from built import scenes
 from scipy import stats
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_score
@@ -26,7 +27,7 @@ BOX = ["box_x0", "box_y0", "box_x1", "box_y1"]
 
 @pytest.fixture(scope="module")
 def many():
-    return render_scenes(2000, random_state=515)
+    return scenes()
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ SPEC = {
     "name": "MobileNet", "label": "tiny", "weights": "random", "alpha": 0.25, "include_top": False,
     "full_tap": "conv_pw_2", "transfer_seeds": 2, "targets": ["area", "log2_magnification"],
 }  # fmt: skip
+TINY = {"name": "control", "label": "tiny", "weights": "random", "full_tap": "conv2", "transfer_seeds": 2,
+        "targets": ["area", "log2_magnification"]}  # fmt: skip
 CURVE = ["epoch", "loss", "val_loss", "val_mae"]
 
 
@@ -113,7 +115,7 @@ def test_patience_stops_after_epochs_without_a_better_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "precision", ["float32", "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+    "precision", ["float32", "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.exhaustive)]
 )
 def test_going_on_equals_not_having_stopped(tmp_path, precision):
     """Weights, optimiser, dropout's generator, best weights and order; half precision trains close to single."""
@@ -204,9 +206,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("study")
     cut = {"slide_size": 512, "size": 32, "magnifications": [10, 40], "max_per_slide": 6}
     data = load_rendered(folder / "slides", n_slides=(2, 2, 2), **cut)
-    plans = runs.plan_transfer(
-        [SPEC], {"tiny": "conv_pw_1"}, schedule={"epochs": 2, "batchnorm_momentum": 0.5}
-    )
+    plans = runs.plan_transfer([TINY], {"tiny": "conv1"}, schedule={"epochs": 2, "batchnorm_momentum": 0.5})
     images = np.stack([data.images[i] for i in range(len(data.images))])
     assert runs.run_plans(plans, data.table, images, folder / "runs", data_digest=data.digest) == {}
     return data, plans, images, folder / "runs"
@@ -278,7 +278,7 @@ def test_transferred_networks_predict_again_what_they_predicted_when_they_were_f
 
 def test_unseen_slides_are_estimated_at_known_downsamplings_and_noise_is_refused(study: Study) -> None:
     data, [plan], _, folder = study
-    estimator = fit_estimator(data, network=runs.described(plan.network, "conv_pw_2"))
+    estimator = fit_estimator(data, network=runs.described(plan.network, "conv2"))
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
     slide = f"slides/{data.table.slide[data.table.split == 'test'].iloc[0]}.svs"
     specs = [{"image": slide, "label": "slide", "downsample": [1, 4]}, {"image": noise, "label": "noise"}]
@@ -294,8 +294,8 @@ def test_unseen_slides_are_estimated_at_known_downsamplings_and_noise_is_refused
 
 
 def train_one(folder: Path) -> None:
-    spec = SPEC | {"transfer_seeds": 1, "targets": ["area"]}
-    plans = runs.plan_transfer([spec], {"tiny": "conv_pw_1"}, schedule={"epochs": 6})
+    spec = TINY | {"transfer_seeds": 1, "targets": ["area"]}
+    plans = runs.plan_transfer([spec], {"tiny": "conv1"}, schedule={"epochs": 6})
     runs.run_plans(plans, *discs(), folder, rows=["pruned"])
 
 
