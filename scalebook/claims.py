@@ -60,14 +60,10 @@ def load_claims(path: str | os.PathLike[str]) -> list[Claim]:
     claims: list[Claim] = []
     for entry in yaml.safe_load(Path(path).read_text(encoding="utf-8")):
         name, wrong = entry.get("id", "a claim without id"), ", ".join(sorted(set(entry) ^ KEYS))
-        _require(
-            not wrong,
-            f"every claim has the keys {', '.join(sorted(KEYS))}",
-            f"{name!r}, which differs in {wrong}",
-        )
-        _require(
-            name not in {claim.id for claim in claims}, "every claim has an id of its own", f"{name!r} twice"
-        )
+        received = f"{name!r}, which differs in {wrong}"
+        _require(not wrong, f"every claim has the keys {', '.join(sorted(KEYS))}", received)
+        new = name not in {claim.id for claim in claims}
+        _require(new, "every claim has an id of its own", f"{name!r} twice")
         arguments = dict(entry["test"])
         words = {key: value for key, value in entry.items() if key not in ("where", "test")}
         predicate = arguments.pop("predicate")
@@ -87,19 +83,13 @@ def check_thresholds(claims: Iterable[Claim], record: str | os.PathLike[str]) ->
     written = {name: digest for digest, name in map(str.split, filter(None, lines))}
     now = {claim.id: threshold_digest(claim) for claim in claims}
     changed = ", ".join(name for name in now if written.get(name, now[name]) != now[name])
-    _require(
-        not changed,
-        "a claim's test stays as it was written down before the run that decides it",
-        f"another threshold, predicate or choice of networks for {changed}",
-        "Restore paper/claims.yaml from version control.",
-    )
+    rule = "a claim's test stays as it was written down before the run that decides it"
+    received = f"another threshold, predicate or choice of networks for {changed}"
+    _require(not changed, rule, received, "Restore paper/claims.yaml from version control.")
     alone = ", ".join(sorted(set(now) ^ set(written)))
-    _require(
-        not alone,
-        f"every claim has one line in {Path(record).name}",
-        f"a claim or a line alone: {alone}",
-        "A claim is added with its line, before the run that decides it, and never taken away.",
-    )
+    advice = "A claim is added with its line, before the run that decides it, and never taken away."
+    rule, received = f"every claim has one line in {Path(record).name}", f"a claim or a line alone: {alone}"
+    _require(not alone, rule, received, advice)
 
 
 def overall(statuses: Iterable[str]) -> str:

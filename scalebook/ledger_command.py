@@ -1,4 +1,13 @@
-"""``scalelib ledger``: the scoreboard in a terminal, as JSON, as CSV and as a badge. Prints; computes nothing itself."""
+"""Show every claim of the paper with its status, in the terminal, as JSON, as CSV or as a badge.
+
+example:
+  scalelib ledger --json scoreboard.json
+
+Every claim of the paper with its status on real data (with --profile control alone: in the rendered control
+experiment), then one line per network with the numbers behind it; every results file is checked against its card and
+every threshold against the record of those written down beforehand.
+Statuses: reproduced, partly, not reproduced, inconclusive, not run.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +15,15 @@ import argparse
 import json
 import shutil
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from scalebook.claims import NOT_RUN, STATUSES
 from scalelib.results import write_atomic
 
-EXAMPLES = """\
-example:
-  scalelib ledger --json scoreboard.json
-
-Every claim of the paper with its status on real data (with --profile control alone: in the rendered control
-experiment), then one line per network with the numbers behind it; every results file is checked against its card and
-every threshold against the record of those written down beforehand.
-Statuses: reproduced, partly, not reproduced, inconclusive, not run."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser.epilog = EXAMPLES
+    parser.description = __doc__
     parser.add_argument(
         "--profile", action="append", metavar="NAME", choices=("paper", "compact", "control"),
         help="paper, compact or control; may be given again (default: all three)",
@@ -44,11 +43,13 @@ def run(options: argparse.Namespace) -> int:
     ledger = build_ledger(options.paper, options.results, profiles=options.profile or PROFILES)
     data = as_data(ledger)
     if options.json:
-        _write(options.json, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomic(options.json, text.encode())
     if options.csv:
-        _write(options.csv, ledger.verdicts.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        text = ledger.verdicts.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_atomic(options.csv, text.encode())
     if options.badge:
-        _write(options.badge, badge_svg(ledger))
+        write_atomic(options.badge, badge_svg(ledger).encode())
     # Last, so that a reader who stops reading, such as head, keeps no file from being written.
     print("\n".join(_lines(data, max(shutil.get_terminal_size().columns, 60))))
     return 0
@@ -83,7 +84,3 @@ def _counts(what: str, counts: dict[str, int]) -> str:
 def _wrapped(text: str, width: int, first: int, later: int) -> list[str]:
     wrapper = textwrap.TextWrapper(width, " " * first, " " * later, break_on_hyphens=False)
     return wrapper.wrap(text)
-
-
-def _write(name: str, text: str) -> None:
-    write_atomic(Path(name), lambda stream: stream.write(text.encode()))

@@ -12,9 +12,10 @@ import pandas as pd
 from scipy import stats
 
 from scalebook.claims import HOLDS, REFUTED, UNDECIDED
+from scalebook.exact_tests import compare_rows, holm, sign_flip_test, wilson
 from scalelib.errors import ResultsError, require
 from scalelib.pruning import OUTPUT_TAPS
-from scalelib.statistics import compare_rows, compare_taps, holm, sign_flip_test, summarize, wilson
+from scalelib.statistics import compare_taps, summarize
 
 R2, DIFFERENCE = "held-out R²", "difference in held-out R²"
 TARGET = "area"

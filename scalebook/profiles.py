@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from scalelib.errors import ResultsError, did_you_mean, require
+from scalelib.errors import ResultsError, did_you_mean, refusing, require
+from scalelib.results import read_yaml
 
 
 @dataclass(frozen=True)
@@ -25,26 +24,13 @@ class Profile:
     notebooks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without the silent last-one-wins of a repeated key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            words = f"the key {repeated[0]!r} stands twice"
-            raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load_profile(path: str | os.PathLike[str]) -> Profile:
     """Read ``profiles/NAME.yaml``; unknown or repeated keys, and blocks that are none, are refused by name."""
     path = Path(path)
     known = [other.stem for other in sorted(path.parent.glob("*.yaml"))]
     _require(path.is_file(), f"there is no {path.name}", path, _near(path.stem, known))
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ResultsError(f"profile: {path} is no valid YAML.\nReceived: {error}") from error
+    with refusing("profile", f"{path.name} is no valid YAML", path, error=ResultsError):
+        content = read_yaml(path)
     top = _block(content, path.name, ("description", "needs", "notebooks"))
     needs = _block(top.get("needs"), f"'needs' of {path.name}", ("datasets", "weights"))
     notebooks = _block(top.get("notebooks"), f"'notebooks' of {path.name}")
@@ -62,19 +48,18 @@ def check_parameters(notebook: str | os.PathLike[str], parameters: Mapping[str, 
 
     path, defaults = Path(notebook), {}
     for name, about in papermill.inspect_notebook(str(path)).items():
-        try:
+        rule, received = (
+            f"the cell of {path.name} holds 'name = literal' lines",
+            f"{name} = {about['default']}",
+        )
+        with refusing("parameters", rule, received, error=ResultsError):
             defaults[name] = ast.literal_eval(about["default"])
-        except (ValueError, SyntaxError) as error:
-            rule = f"parameters: the cell of {path.name} holds 'name = literal' lines"
-            raise ResultsError(f"{rule}.\nReceived: {name} = {about['default']}.") from error
     _known(parameters, defaults, path.name)
     for name, value in parameters.items():
-        _require(
-            _fits(value, defaults[name]),
-            f"{name!r} of {path.name} takes values like {defaults[name]!r}",
-            f"{value!r} of type {type(value).__name__}",
-            "YAML reads 1e-4 as text: write 1.0e-4." if isinstance(value, str) else "",
-        )
+        rule = f"{name!r} of {path.name} takes values like {defaults[name]!r}"
+        received = f"{value!r} of type {type(value).__name__}"
+        advice = "YAML reads 1e-4 as text: write 1.0e-4." if isinstance(value, str) else ""
+        _require(_fits(value, defaults[name]), rule, received, advice)
     return {**defaults, **parameters}
 
 
@@ -95,9 +80,8 @@ def _block(content: Any, where: str, keys: Collection[str] = ()) -> dict[str, An
 
 def _known(names: Collection[str], known: Collection[str], where: str) -> None:
     for name in names:
-        _require(
-            name in known, f"{where} knows no {name!r}", ", ".join(map(str, names)), _near(str(name), known)
-        )
+        received = ", ".join(map(str, names))
+        _require(name in known, f"{where} knows no {name!r}", received, _near(str(name), known))
 
 
 def _near(name: str, known: Collection[str]) -> str:

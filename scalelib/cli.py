@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from scalelib.errors import ScalelibError
+from scalelib.errors import ScalelibError, require, say
 
 # Where a command lives, and what it does.
 COMMANDS = {
@@ -33,19 +35,25 @@ PREPROCESSING = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done; 1 something missing or broken; 2 refused; 130 stopped."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
+            stream.reconfigure(errors="replace")
     try:
         options = _parser(given).parse_args(given)
         return options.run(options)
-    except ScalelibError as error:
-        print(error, file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\nscalelib: stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head, has gone; keep Python from writing to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (ScalelibError, OSError) as error:
+        operation, _, rest = str(error).partition(
+            ": "
+        )  # a command is what was called, not one of our functions
+        say(f"{given[0]}: {rest}" if operation.isidentifier() else error, file=sys.stderr)
+        return 2
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
@@ -61,20 +69,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         if name == wanted:
-            module = _module(place, name)
+            house = find_spec(place.partition(".")[0])
+            require(house, f"scalelib {name}", "needs a checkout of the repository, where the results are")
+            module = importlib.import_module(place)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser
-
-
-def _module(place: str, name: str) -> Any:
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("scalebook"):
-            raise
-        rule = f"scalelib {name}: needs a checkout of the repository, where the paper's tables and the results are."
-        raise ScalelibError(rule) from error
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -101,24 +101,26 @@ def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def load(chosen: dict[str, Any], *, taps: list[str] | None = None, data_root: str | None = None) -> Any:
-    """The network that :func:`network_arguments` describes."""
+    """The network that :func:`network_arguments` describes; a file that is not there is said before Keras starts."""
+    names = ("network", "weights")
+    files = {name: as_path(chosen[name], data_root) for name in names if name in chosen}
     from scalelib.networks import load_network
 
-    how = {key: value for key, value in chosen.items() if key not in ("network", "no_top")}
+    how = {key: value for key, value in (chosen | files).items() if key not in ("network", "no_top")}
     if chosen.get("no_top"):
         how["include_top"] = False
     if "preprocess" in how:
         how["preprocess"] = PREPROCESSING[how["preprocess"]]
-    if "weights" in how:
-        how["weights"] = as_path(how["weights"])
-    return load_network(as_path(chosen["network"]), taps=taps, data_root=data_root, **how)
+    return load_network(files["network"], taps=taps, data_root=data_root, **how)
 
 
-def as_path(name: str) -> str:
-    """A model or weight file of the working folder by its full path; a name to be looked up as it is."""
-    ending = Path(name).suffix
-    is_own_file = ending == ".keras" or (ending in (".h5", ".net") and Path(name).is_file())
-    return str(Path(name).absolute()) if is_own_file else name
+def as_path(name: str, root: str | None = None) -> str:
+    """A model or weight file by its full path, of the working folder first; a network's name as it is."""
+    if Path(name).suffix not in (".keras", ".h5", ".net"):
+        return name
+    from scalelib.datasets.sources import find_weights
+
+    return str(find_weights(Path(name).absolute() if Path(name).is_file() else name, root=root))
 
 
 def positive(text: str) -> int:
@@ -132,7 +134,3 @@ def fed_with(net: Any) -> str:
     """What reaches the network's input, in words."""
     how = "as they are" if net.preprocess_name == "raw" else f"after {net.preprocess_name}"
     return f"RGB images, 0 to 255, {how}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

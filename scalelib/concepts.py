@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scalelib.errors import NetworkError, ResultsError, require
+from scalelib.errors import NetworkError, ResultsError, refusing, require
 from scalelib.linear import ESTIMATORS, fit_linear, one_thread
 from scalelib.regression import r2, refuse_constant_folds, train_test_splits
-from scalelib.results import write_atomic
+from scalelib.results import read_arrays, write_atomic
 from scalelib.validation import check_activations, check_choice, check_count, check_problem
 
 if TYPE_CHECKING:
@@ -105,17 +104,23 @@ class RCV:
         ResultsError
             If there is no such file, it is damaged, or holds something else.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                rcv = cls(**{name: array if array.ndim else array.item() for name, array in stored.items()})
-            if rcv.direction.ndim != 1 or not np.isclose(np.linalg.norm(rcv.direction), 1):
-                raise ValueError("the direction is no unit vector")
-        except (OSError, EOFError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-            raise ResultsError(
-                f"RCV.load: {Path(path).name} holds no regression concept vector.\n"
-                f"Received: {error}.\nWrite one with RCV.save."
-            ) from error
-        return rcv
+        rule = f"{Path(path).name} holds no regression concept vector"
+        with refusing("RCV.load", rule, path, "Write one with RCV.save", error=ResultsError):
+            stored = read_arrays(path)
+            given: dict[str, Any] = {
+                name: array if array.ndim else array.item() for name, array in stored.items()
+            }
+            rcv = cls(**given)
+            wrong = [
+                name for name, value in vars(rcv).items() if not isinstance(value, _KINDS.get(name, float))
+            ]
+            unit = rcv.direction.ndim == 1 and np.isclose(np.linalg.norm(rcv.direction), 1)
+            if wrong or not (unit and np.isfinite([rcv.intercept, rcv.slope]).all()):
+                raise ValueError(f"no finite reading along a unit vector, or {wrong} of another kind")
+            return rcv
+
+
+_KINDS = {"direction": np.ndarray, "tap": str, "estimator": str, "n_images": int, "repeats": int}
 
 
 def fit_rcv(
@@ -319,11 +324,8 @@ def _head(net: Network, tap: str, of: str | None, output: int) -> Any:
     require(unit, "sensitivity", "the output must be one unit of a vector", received, error=NetworkError)
     rule = "the output must lie after the tap"
     require(start is not end, "sensitivity", rule, f"{tap!r} for both", error=NetworkError)
-    try:
+    rule = f"the output must depend on the tap {tap!r} alone"
+    received = "an output that another path from the image reaches, or an earlier one"
+    advice = "Choose a tap that every path runs through, such as the output of a block"
+    with refusing("sensitivity", rule, received, advice, error=NetworkError):
         return keras.Model(start, end)
-    except (ValueError, KeyError) as error:
-        raise NetworkError(
-            f"sensitivity: the output must depend on the tap {tap!r} alone.\n"
-            "Received: an output that another path from the image reaches, or an earlier one.\n"
-            "Choose a tap that every path runs through, such as the output of a block."
-        ) from error

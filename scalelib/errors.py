@@ -6,13 +6,21 @@ import difflib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
+
+# Of a message are shown this many lines, of each this many characters: what was received may be long.
+LINES, WIDTH = 60, 2000
 
 
 class ScalelibError(ValueError):
     """Base of every error that scalelib raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        lines = message.split("\n")[:LINES]
+        super().__init__("\n".join(line if len(line) <= WIDTH else f"{line[:WIDTH]} …" for line in lines))
 
 
 class DataError(ScalelibError):
@@ -42,8 +50,34 @@ def require(
 ) -> None:
     """Raise `error` unless `ok`, in the form of all messages: operation and rule, what was received, what would work."""
     if not ok:
-        said = [f"{operation}: {rule}", f"Received: {received}" if received is not None else "", advice]
-        raise error("\n".join(line if line.endswith(("?", ".")) else f"{line}." for line in said if line))
+        raise error(_said(operation, rule, received, advice))
+
+
+def _said(operation: str, rule: str, received: object, advice: str) -> str:
+    said = [f"{operation}: {rule}", f"Received: {received}" if received is not None else "", advice]
+    return "\n".join(line if line.endswith(("?", ".")) else f"{line}." for line in said if line)
+
+
+@contextmanager
+def refusing(
+    operation: str,
+    rule: str,
+    received: object,
+    advice: str = "",
+    *,
+    error: type[ScalelibError] = DataError,
+    causes: type[Exception] = Exception,
+) -> Iterator[None]:
+    """Make one `error` of whatever the block raises: a damaged file raises nearly every class there is."""
+    try:
+        yield
+    except causes as cause:
+        raise error(_said(operation, rule, f"{received}; {brief(cause)}", advice)) from cause
+
+
+def brief(error: Exception) -> str:
+    """An error of a library on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error)[:3000].split())[:300]}"
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
@@ -67,3 +101,9 @@ def track(items: Iterable[T], *, label: str, total: int | None = None, unit: str
     """Iterate over items with a progress bar where somebody can see it."""
     quiet = bool(os.environ.get("CI")) or not sys.stderr.isatty()
     yield from tqdm(items, desc=label, total=total, unit=unit, disable=quiet, leave=False)
+
+
+def say(text: object, *, file: TextIO | None = None) -> None:
+    """Print a line, at once and above whatever progress bar is shown."""
+    tqdm.write(str(text), file=file or sys.stdout)
+    (file or sys.stdout).flush()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from scalelib.errors import NetworkError, ScalelibError, require
+from scalelib.errors import NetworkError, ScalelibError, brief, require
 
 
 @contextmanager
@@ -109,11 +109,6 @@ def is_nested(operation: Any) -> bool:
     """Whether an operation is itself a functional or sequential model."""
     functional = isinstance(operation, keras.Sequential) or hasattr(operation, "operations")
     return isinstance(operation, keras.Model) and functional
-
-
-def brief(error: Exception) -> str:
-    """An error of a library on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def loadable(
@@ -254,8 +249,8 @@ def copy_model(
     source = _single_graph(model)
     shape = list(source.inputs[0].shape)
     received = f"{model.name!r}, whose input has the shape {tuple(shape[1:])}"
-    advice = "Give the whole network, from the image on"
-    loadable(len(shape) == 4, "a network reads one image", received, advice)
+    advice = "Give the whole network, from an RGB image on: a grey one needs a layer before it that makes grey of RGB"
+    loadable(len(shape) == 4 and shape[-1] == 3, "a network reads one RGB image", received, advice)
     shape[1:3] = input_size or shape[1:3]
     image = keras.Input(batch_shape=shape, dtype=source.inputs[0].dtype, name="image")
     names: Counter[str] = Counter()  # two nested models may use the same one

@@ -21,8 +21,8 @@ import pandas as pd
 
 from scalelib import control, graph, squeezenet
 from scalelib.datasets import sources
-from scalelib.errors import WeightsError, did_you_mean
-from scalelib.graph import Step, brief, copy_model, keras, loadable, seeded, weights_digest
+from scalelib.errors import WeightsError, brief, did_you_mean
+from scalelib.graph import Step, copy_model, keras, loadable, seeded, weights_digest
 from scalelib.results import has_digest
 from scalelib.taps import choose_taps, resolve, taps_of
 

@@ -1,8 +1,7 @@
-"""The rule that names the tap to cut at, its worth on images that took no part, the cut itself, and what it saves. Knows tables and networks; knows no data set."""
+"""The rule that names the tap to cut at, its worth on images that took no part and the cut itself. Knows tables and networks; knows no data set."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
@@ -106,6 +105,7 @@ def choose_and_report(
     groups: Any = None,
     estimator: str = "ridge",
     repeats: int = 10,
+    test_size: float = 0.3,
     candidates: Iterable[str] | None = None,
     random_state: int = 0,
 ) -> pd.DataFrame:
@@ -126,6 +126,8 @@ def choose_and_report(
     estimator : str, default="ridge"
     repeats : int, default=10
         Splits within a half, both to choose and to report.
+    test_size : float, default=0.3
+        Share held out in each of them.
     candidates : iterable of str, optional
         See :func:`best_layer`.
     random_state : int, default=0
@@ -159,7 +161,7 @@ def choose_and_report(
     candidates = _allowed(candidates, list(arrays), operation=operation)
     names = np.unique(labels).tolist()
     how: dict[str, Any] = {"estimator": estimator, "repeats": repeats, "random_state": random_state}
-    how["conditions"] = "true"
+    how |= {"conditions": "true", "test_size": test_size}
     halves = []
     for half in (first, ~first):
         parts = []
@@ -261,32 +263,3 @@ def _free(name: str, taken: set[str]) -> str:
     """The name, or the first of its numbered forms that no layer has yet."""
     numbered = (f"{name}_{n}" if n > 1 else name for n in count(1))
     return next(free for free in numbered if free not in taken)
-
-
-def cost_table(net: Network, taps: Iterable[str], *, batch_size: int = 32, repeats: int = 5) -> pd.DataFrame:
-    """Cost of a network of fixed input size pruned at some taps, one linear output on top; one row per tap.
-
-    ``activations_mib`` are the outputs of all layers for one image in float32, which backpropagation keeps.
-    ``forward_ms`` per image is the median pass after one that is not timed, in turn over all taps, so that a busy
-    machine slows all of them alike.
-    """
-    taps = list(taps)
-    models = [prune(net, at=tap) for tap in taps]
-    batch = np.random.default_rng(0).normal(size=(batch_size, *models[0].input_shape[1:])).astype(np.float32)
-    times = np.empty((repeats + 1, len(models)))
-    for repeat in range(repeats + 1):
-        for place, model in enumerate(models):
-            started = time.perf_counter()
-            model.predict_on_batch(batch)
-            times[repeat, place] = time.perf_counter() - started
-    per_image = times[1:] * 1000 / batch_size
-    kept = [_activations(model) / 2**20 for model in models]
-    table = pd.DataFrame({"tap": taps, "parameters": [model.count_params() for model in models]})
-    table = table.assign(weights_mib=4 * table.parameters / 2**20, activations_mib=kept)
-    return table.assign(forward_ms=np.median(per_image, axis=0), forward_ms_min=per_image.min(axis=0))
-
-
-def _activations(model: keras.Model) -> int:
-    """Bytes of all layers' outputs for one image in float32."""
-    tensors = [tensor for layer in model.layers for tensor in keras.tree.flatten(layer.output)]
-    return 4 * sum(int(np.prod(tensor.shape[1:])) for tensor in tensors)

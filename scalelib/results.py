@@ -8,23 +8,28 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import pandas as pd
+import yaml
 from jinja2 import Template
 
-from scalelib.errors import ResultsError, require
+from scalelib.errors import ResultsError, refusing, require
 
 PACKAGES = (
     "scalelib", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "numpy", "scipy", "pandas",
@@ -32,7 +37,10 @@ PACKAGES = (
 )  # fmt: skip
 CODE = ("scalelib", "scalebook", "notebooks/studies", "profiles", "paper", "workflow", "constraints.txt")
 CARD = "card.json"
+NEXT = ".next"  # results that are complete and on their way to their places
 FORMAT = 1
+# Bytes up to which a text file is read, and an archive of arrays unpacked.
+MOST_TEXT, MOST_ARRAYS = 2**26, 2**31
 # A table with more bytes than this is compressed, whatever its name says.
 LARGE = 1_500_000
 
@@ -125,24 +133,77 @@ def code_cells(path: str | os.PathLike[str]) -> list[str]:
     ]
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is there; a name that none can have, such as one of a thousand characters, is no file's."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def read_bytes(path: str | os.PathLike[str], *, most: int = MOST_TEXT) -> bytes:
+    """The bytes of a file that others may have written, unless there are too many to be what is wanted."""
+    with Path(path).open("rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without references, which grow without bound, and without the silent last-one-wins of a repeated key."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("references such as *this are not read")
+        node = super().compose_node(parent, index)
+        keys = Counter(str(key.value) for key, _ in node.value) if isinstance(node, yaml.MappingNode) else {}
+        if repeated := [key for key, times in keys.items() if times > 1]:
+            raise yaml.YAMLError(f"the key {repeated[0]!r} stands twice")
+        return node
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """What a small YAML file says, plain values alone."""
+    return yaml.load(read_bytes(path, most=2**17).decode("utf-8"), _StrictLoader)
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file, without pickles, and of none that unpacks to more than is sensible."""
+    with zipfile.ZipFile(path) as packed:
+        size = sum(entry.file_size for entry in packed.infolist())
+    if size > MOST_ARRAYS:
+        raise ValueError(f"it unpacks to {size:,} bytes")
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored.items())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others who do the same out of a folder; where a system or a disk knows no such locks, nothing happens."""
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def write_atomic(
     path: str | os.PathLike[str], content: bytes | Callable[[io.BufferedIOBase], object]
 ) -> None:
     """Write bytes, or let a function write, in a folder made if need be: a whole file, or none and the old one stays."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name[:150]}.{uuid4().hex[:12]}.partial")
+    advice = "Free some space or choose a folder that you may write to; what stood there is unchanged"
+    how: dict[str, Any] = {"error": ResultsError, "causes": OSError}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(content) if isinstance(content, bytes) else content(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise ResultsError(
-            f"write: cannot write {path.name}.\nReceived: {error.strerror or error} ({path.parent}).\n"
-            "Free some space or choose a folder that you may write to; what stood there is unchanged."
-        ) from error
+        with refusing("write", f"cannot write {path.name}", path.parent, advice, **how):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("xb") as stream:
+                stream.write(content) if isinstance(content, bytes) else content(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -244,30 +305,26 @@ class Run:
             for name, (file, content) in packed.items()
         }
         data = self._card(datasets, networks) | {"tables": about}
-        try:
+        rule = f"the card of {self.name} must be plain JSON, its tables plain file names"
+        advice = "Pass numbers, strings, booleans, lists and dictionaries"
+        with refusing("write", rule, ", ".join(map(str, tables)), advice, error=ResultsError):
             # what is not plain may be a scalar of NumPy
             text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=lambda x: x.item())
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ResultsError(
-                f"write: the card must be plain JSON.\nReceived: {error} in the parameters of {self.name}.\n"
-                "Pass numbers, strings, booleans, lists and dictionaries."
-            ) from error
-        card, staged = self.path / CARD, self.path / ".new"
-        try:
-            for name, content in files.items():
-                write_atomic(staged / name, content)
-            stale: set[str] = set()
-            with suppress(OSError, ValueError, KeyError):
-                stale = set(json.loads(card.read_text(encoding="utf-8"))["tables"]) - set(files)
-            card.unlink(missing_ok=True)
-            for name in files:
-                (staged / name).replace(self.path / name)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-        for name in stale:
-            (self.path / name).unlink(missing_ok=True)
-        write_atomic(card, text.encode() + b"\n")
-        return Card(json.loads(text))
+            card = _checked(json.loads(text))
+        with suppress(OSError):  # write_atomic says better what is wrong with a folder
+            self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            _settle(self.path)
+            staged = self.path / f".new.{uuid4().hex[:12]}"
+            try:
+                for name, content in {**files, CARD: text.encode() + b"\n"}.items():
+                    write_atomic(staged / name, content)
+                staged.replace(self.path / NEXT)
+            finally:
+                for left in self.path.glob(".new.*"):  # of killed runs too
+                    shutil.rmtree(left, ignore_errors=True)
+            _settle(self.path)
+        return Card(card)
 
     def _card(self, datasets: Iterable[Any], networks: Iterable[Any]) -> dict[str, Any]:
         notebook = Path(f"{self.name}.ipynb")
@@ -361,22 +418,56 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     ResultsError
         If there is no card, a file is missing, or a file's digest is not the card's.
     """
-    path = Path(folder) / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(
-            f"read_results: a folder without a whole {CARD} is not a result.\nReceived: {path.parent}: {error}.\n"
-            "Run the notebook that writes it, for instance with 'make reproduce'."
-        ) from error
-    good, received = card.get("format") == FORMAT, f"{card.get('format')!r} in {path.parent}"
-    advice = "Run the notebook again"
-    require(good, "read_results", f"cards have format {FORMAT}", received, advice, error=ResultsError)
+    place = Path(folder)
+    with locked(place):
+        _settle(place)
+        card = _read_card(place)
+        for name, about in card["tables"].items():
+            file = place / name
+            digest = digest_file(file) if is_file(file) else "no such file"
+            rule = f"{place.name}/{name} is not the file that the run wrote"
+            received = f"sha256 {digest[:16]}; its card says {about['sha256'][:16]}"
+            advice = "Restore the file from version control or make the results again"
+            require(digest == about["sha256"], "read_results", rule, received, advice, error=ResultsError)
+    return Results(place, Card(card))
+
+
+def _settle(folder: Path) -> None:
+    """Bring results that are complete to their places, in the stead of earlier ones; of a killed run, what it had begun."""
+    staged = folder / NEXT
+    if (staged / CARD).is_file():
+        names = set(_read_card(staged)["tables"])
+        stale: set[str] = set()
+        with suppress(ResultsError):  # no card, or a foreign one: what it names is not ours
+            stale = set(_read_card(folder)["tables"]) - names
+        advice = f"What is new lies complete in {NEXT}: make room for it, and read or write the results again"
+        how: dict[str, Any] = {"error": ResultsError, "causes": OSError}
+        with refusing("write", f"results stay on their way to {folder}", NEXT, advice, **how):
+            for name in names:
+                with suppress(FileNotFoundError):  # it is in its place already
+                    (staged / name).replace(folder / name)
+            for name in stale:
+                (folder / name).unlink(missing_ok=True)
+            (staged / CARD).replace(folder / CARD)
+    with suppress(OSError):
+        staged.rmdir()
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    rule, advice = f"a folder without a whole {CARD} is not a result", "Make the results again"
+    with refusing("read_results", rule, folder, advice, error=ResultsError):
+        return _checked(json.loads(read_bytes(folder / CARD)))
+
+
+def _checked(card: dict[str, Any]) -> dict[str, Any]:
+    """A card of our making, or an exception that says what is wrong with it."""
+    if card.get("format") != FORMAT:
+        raise ValueError(f"cards have format {FORMAT}, not {card.get('format')!r}")
+    blocks = all(isinstance(card[key], dict) for key in ("parameters", "code", "environment", "tables"))
+    if not (blocks and all(isinstance(card[key], str) for key in ("name", "profile", "date"))):
+        raise TypeError("an entry is of another kind than it should be")
     for name, about in card["tables"].items():
-        file = path.with_name(name)
-        digest = digest_file(file) if file.is_file() else "no such file"
-        rule = f"{file.parent.name}/{name} is not the file that the run wrote"
-        received = f"sha256 {digest[:16]}; its card says {about['sha256'][:16]}"
-        advice = "Restore the file from version control or run the notebook again"
-        require(digest == about["sha256"], "read_results", rule, received, advice, error=ResultsError)
-    return Results(path.parent, Card(card))
+        plain = re.fullmatch(r"[^/\\:\x00-\x1f]{1,200}\.csv(\.gz)?", name)
+        if not (plain and isinstance(about["rows"], int) and isinstance(about["sha256"], str)):
+            raise ValueError(f"{name!r} is no plain table of the folder")
+    return card

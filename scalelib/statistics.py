@@ -1,6 +1,6 @@
-"""What can be said of scores over repeats that share most of their images, and of differences between test slides.
+"""What can be said of scores over repeats that share most of their images.
 
-Corrected intervals and paired tests, exact sign flips, Holm's correction, Wilson's interval. Knows tables only.
+Corrected intervals and paired tests. Knows tables only.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from scalelib.errors import ResultsError, did_you_mean, require
+from scalelib.errors import did_you_mean, require
 from scalelib.validation import check_choice
 
 UNITS = ("repeat", "weights_seed")
@@ -248,90 +247,3 @@ def _paired(differences: np.ndarray, share: float, level: float) -> dict[str, An
     p = float(2 * stats.t.sf(abs(t), len(differences) - 1)) if len(differences) > 1 else np.nan
     spread = {"mean_difference": mean, "sd": sd, "low": mean - half, "high": mean + half}
     return {"units": len(differences), **spread, "t": float(t), "p": p}
-
-
-MOST_EXACT = 20
-"""Slides up to which all sign patterns are gone through; beyond, some are drawn."""
-DRAWN = 2**17 - 1
-
-
-def sign_flip_test(differences: ArrayLike) -> float:
-    """Exact two-sided p-value that paired differences are symmetric about zero."""
-    values = _checked(differences, "sign_flip_test")
-    means = _patterns(len(values)) @ values
-    observed = abs(values.sum())
-    return float((np.abs(means) >= observed - 1e-12 * np.abs(values).sum()).mean())
-
-
-def subset_interval(differences: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval for the centre of symmetric differences, which inverts the sign-flip test."""
-    values = _checked(differences, "subset_interval")
-    chosen = _patterns(len(values)) > 0
-    chosen = chosen[chosen.any(axis=1)]
-    means = np.sort((chosen @ values) / chosen.sum(axis=1))
-    cut = int(np.floor((1 - level) / 2 * (len(means) + 1) + 1e-9))
-    return (float(means[cut - 1]), float(means[-cut])) if cut else (-np.inf, np.inf)
-
-
-def compare_rows(
-    scores: pd.DataFrame,
-    *,
-    pairs: Iterable[tuple[str, str]] = (("pruned", "pretrained"), ("pruned", "scratch")),
-    values: Sequence[str] = ("mae_px", "kappa"),
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Compare rows of Table 2 over test slides, with seeds averaged within each slide."""
-    by_slide = scores[scores["slide"] != "all"]
-    records = []
-    for (network, target), part in by_slide.groupby(["network", "target"], sort=False):
-        for value in values:
-            if part[value].isna().all():
-                continue
-            mean = part.pivot_table(index="slide", columns="row", values=value, aggfunc="mean")
-            for first, second in pairs:
-                slides = [set(part.loc[part["row"] == row, "slide"]) for row in (first, second)]
-                rule = f"{network} needs the rows {first!r} and {second!r}, scored on the same slides"
-                received = f"{len(slides[0])} and {len(slides[1])} slides, {len(slides[0] & slides[1])} of them common"
-                same = slides[0] and slides[0] == slides[1]
-                require(same, "compare_rows", rule, received, error=ResultsError)
-                difference = (mean[first] - mean[second]).dropna().to_numpy()
-                low, high = subset_interval(difference, level=level)
-                seeds = min(part.loc[part["row"] == row, "seed"].nunique() for row in (first, second))
-                names: dict[str, Any] = {"network": network, "target": target, "score": value}
-                names |= {"first": first, "second": second}
-                counts = {"n_slides": len(difference), "seeds": seeds, "difference": float(difference.mean())}
-                signs = {"slides_above_zero": int((difference > 0).sum()), "p": sign_flip_test(difference)}
-                records.append({**names, **counts, "low": low, "high": high, **signs})
-    table = pd.DataFrame(records)
-    return table.assign(p_holm=holm(table["p"].to_numpy()))
-
-
-def _checked(differences: ArrayLike, operation: str) -> np.ndarray:
-    values = np.asarray(differences, np.float64)
-    good = values.ndim == 1 and len(values) >= 2 and np.isfinite(values).all()
-    rule = "at least two finite differences, one per slide"
-    require(good, operation, rule, f"shape {values.shape}", error=ResultsError)
-    return values
-
-
-def _patterns(n: int) -> np.ndarray:
-    """All 2ⁿ sign patterns, of shape (2ⁿ, n); with many slides the observed one and as many drawn as are enough."""
-    if n > MOST_EXACT:
-        drawn = np.random.default_rng(0).integers(0, 2, (DRAWN, n), dtype=np.int8)
-        return np.vstack([np.ones((1, n)), 1.0 - 2.0 * drawn])
-    return 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """p-values corrected for their number, step down (Holm 1979)."""
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected
-
-
-def wilson(count: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share: `count` of `n`."""
-    interval = stats.binomtest(int(count), int(n)).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scalelib.errors import DataError, did_you_mean, require
+from scalelib.errors import did_you_mean, refusing, require
 
 MINIMUM_IMAGES = 5
 
@@ -107,10 +107,8 @@ def is_constant(values: np.ndarray) -> bool:
 
 
 def _numbers(values: Any, operation: str, rule: str) -> np.ndarray:
-    try:
+    with refusing(operation, rule, type(values).__name__):
         array = np.asarray(values)  # ragged rows are a ValueError
         array = array.astype(np.float64) if array.dtype == object else array
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{operation}: {rule}.\nReceived: {error}.") from error
     require(array.dtype.kind in "fiub", operation, rule, f"dtype {array.dtype}")
     return array if array.dtype.kind == "f" else array.astype(np.float64)

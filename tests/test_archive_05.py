@@ -11,15 +11,14 @@ import pandas as pd
 import pytest
 from archive_rows import ARCHIVE, ROUNDED, agree, archived, patches, photographs, recomputes, settings
 
+from scalebook.exact_tests import compare_rows
 from scalelib.activations import extract
 from scalelib.datasets import Dataset
 from scalelib.datasets.sources import data_root
 from scalelib.images import read_image
-from scalelib.pruning import cost_table
 from scalelib.regression import layerwise_r2
 from scalelib.results import CARD
 from scalelib.slides.magnification import fit_estimator
-from scalelib.statistics import compare_rows
 from studies import s05_runs, s05_transfer
 from studies.readings import Reading, read_networks
 from studies.s05_runs import (
@@ -271,7 +270,9 @@ def test_costs_are_those_of_the_networks(keras_models: Path, weights_root: Path)
             [found] = read_networks([spec], np.zeros((1, side, side, 3), np.uint8))
             taps = stored.tap[stored.network == spec["label"]]
             parts.append(
-                cost_table(found.network, taps, batch_size=1, repeats=1).assign(network=spec["label"])
+                s05_transfer.cost_table(found.network, taps, batch_size=1, repeats=1).assign(
+                    network=spec["label"]
+                )
             )
     again = pd.concat(parts)[["network", "tap", "parameters", "weights_mib", "activations_mib"]]
     agree(f"{NAME}/costs", again, keys=["network", "tap"], **ROUNDED)

@@ -329,7 +329,7 @@ def tokens() -> keras.Model:
         (lambda: [1, 2], {}, "Received: no model, list"),
         (lambda: keras.Sequential([layers.Dense(2)]), {}, "no input shape yet"),
         (lambda: model((8, 8, 3), (8, 8, 3), through=layers.Add), {}, "2 inputs and 1 outputs"),
-        (lambda: model((8,), through=lambda: layers.Dense(2)), {}, "reads one image"),
+        (lambda: model((8,), through=lambda: layers.Dense(2)), {}, "reads one RGB image"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_with_the_reason(source, options, words):

@@ -234,7 +234,7 @@ def test_prune_at_a_named_tap_keeps_a_file_that_exists(there, capsys):
         ("--images pictures", "there is no folder of images"),
         ("--groups patients", "Did you mean 'patient'"),
         ("--taps frist", "'frist'"),
-        ("--weights none.weights.h5", "no weight file 'none.weights.h5'"),
+        ("--weights none.weights.h5", "there is no file none.weights.h5"),
         ("--out sides.csv/my --network not-even-looked-at", "cannot write to the results folder"),
     ],
 )

@@ -161,7 +161,6 @@ def test_the_wheel_alone_runs_the_example_and_the_commands(environment: Path, tm
     assert "(None, 1)" in shown
     assert "Best tap to prune at" in shown
     assert "Pruned MobileNet" in shown
-    assert run("-m", "scalelib.cli", "--version")
     assert "usage: scalelib magnification" in run("-m", "scalelib", "magnification", "--help")
     assert "squeezenet" in run("-m", "scalelib", "fetch", "--list")
     assert run("-m", "scalelib", "ledger", code=2).startswith("scalelib ledger: needs a checkout")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from study_tables import HIGH, LOW, MID, corrected, layerwise
 
+from scalebook.exact_tests import sign_flip_test
 from scalebook.predicates import PREDICATES, Evidence, MissingRows, Verdict, number
 from scalelib.errors import ResultsError
-from scalelib.statistics import sign_flip_test
 
 YES, NO, OPEN = "reproduced", "not reproduced", "inconclusive"
 PEAK = ("interior_peak", {"significant_below_peak": ("first", "pre_softmax")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,13 +49,12 @@ def test_words_flags_and_missing_values_survive(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_results(tmp_path).table("t"), table)
 
 
-FORMAT_99 = json.dumps({"format": 99})
 DAMAGE: dict[str, tuple[str, str | None, str]] = {  # the file, what becomes of it, and what is said
     "table edited": ("r2.csv", "tap,r2_test\na,0.95\n", r"r2\.csv is not the file"),
     "table gone": ("r2.csv", None, "no such file"),
     "no card": ("card.json", None, r"without a whole card\.json is not a result"),
     "half a card": ("card.json", "{", "is not a result"),
-    "another format": ("card.json", FORMAT_99, "Received: 99"),
+    "another format": ("card.json", '{"format": 99}', "not 99"),
 }
 
 
@@ -75,14 +75,36 @@ def test_second_run_removes_tables_it_does_not_write(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "r2.csv"]
 
 
-def test_full_disk_leaves_the_earlier_result_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("written", range(3))
+def test_full_disk_leaves_the_earlier_result_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """The disk is full when a table, another, or, last, the card is written."""
     write(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr(results.os, "fsync", full)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(results.os, "fsync", Mock(side_effect=[*[None] * written, full]))
     with pytest.raises(ResultsError, match="No space left on device"):
         write(tmp_path, {"r2": TABLE * 2, "more": TABLE})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+OUTSIDE = ("../notes.csv", "..", "/tmp/notes.csv", "a/../../notes.csv", "\0.csv", "notes.txt")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_card_that_names_files_outside_its_folder_moves_nothing(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "a")
+    (tmp_path / "notes.csv").write_text("precious")
+    (tmp_path / "a" / "notes.txt").write_text("precious")
+    card = json.loads((tmp_path / "a" / "card.json").read_text())
+    card["tables"][name] = {"rows": 1, "sha256": hashlib.sha256(b"precious").hexdigest()}
+    (tmp_path / "a" / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ResultsError, match="no plain table of the folder"):
+        read_results(tmp_path / "a")
+    write(tmp_path / "a", {"new": TABLE})
+    assert (tmp_path / "notes.csv").read_text() == (tmp_path / "a" / "notes.txt").read_text() == "precious"
+    assert read_results(tmp_path / "a").table("new").r2_test.size == 2
 
 
 def test_parameters_must_be_plain_json_and_the_folder_writable(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from scalelib import pruning
 from scalelib.errors import DataError, NetworkError, ResultsError
 from scalelib.graph import keras
 from scalelib.networks import Network, load_network
-from scalelib.pruning import best_layer, choose_and_report, cost_table, prune
+from scalelib.pruning import best_layer, choose_and_report, prune
 from scalelib.regression import layerwise_r2
 
 
@@ -269,13 +269,3 @@ def test_halves_that_cannot_be_split_are_refused(options: dict[str, Any], words:
     acts, size = problem(48, 3, {"a": 1.0})
     with pytest.raises(DataError, match=words):
         choose_and_report(acts, **{"measures": size, **options})
-
-
-def test_costs_count_every_weight_and_activation():
-    net = load_network("MobileNet", weights="random", alpha=0.25, include_top=False, input_size=32)
-    table = cost_table(net, ["conv_pw_1", "conv_pw_13"], batch_size=2, repeats=2).set_index("tap")
-    # conv1 27·8, norm 4·8; depthwise 9·8, norm 4·8; pointwise 8·16; head 16 + 1
-    assert table.parameters["conv_pw_1"] == 27 * 8 + 32 + 72 + 32 + 128 + 17
-    assert (table.weights_mib * 2**20 / 4 == table.parameters).all()
-    assert (table.forward_ms >= table.forward_ms_min).all()
-    assert table.activations_mib["conv_pw_13"] > table.activations_mib["conv_pw_1"] > 0

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from scalelib import statistics
+from scalebook import exact_tests
+from scalebook.exact_tests import compare_rows, sign_flip_test, subset_interval
 from scalelib.errors import DataError, ResultsError
-from scalelib.statistics import compare_rows, sign_flip_test, subset_interval
+from scalelib.networks import load_network
 from studies import s05_runs, s05_transfer
 from studies.transfer_scores import (
     agreement,
@@ -111,7 +112,7 @@ def test_with_many_slides_drawn_patterns_do_for_all(shift, monkeypatch):
     """Sixteen slides both ways: within four standard errors of 131,072 draws, and intervals within a hundredth."""
     values = np.random.default_rng(5).normal(shift, 1, 16)
     exact, (low, high) = sign_flip_test(values), subset_interval(values)
-    monkeypatch.setattr(statistics, "MOST_EXACT", 10)
+    monkeypatch.setattr(exact_tests, "MOST_EXACT", 10)
     assert sign_flip_test(values) == pytest.approx(exact, abs=4 * np.sqrt(exact / 2**17) + 2**-16)
     assert subset_interval(values) == pytest.approx((low, high), abs=0.01)
 
@@ -245,3 +246,15 @@ def test_reach_is_that_of_the_worst_slides_when_few_are_there() -> None:
     assert s05_runs.slide_reach(rows, level=0.9) == pytest.approx(0.9)
     assert s05_runs.slide_reach(rows, level=0.5) == pytest.approx(0.5)
     assert s05_runs.slide_reach(rows[:6], level=0.9) == float("inf")
+
+
+def test_costs_count_every_weight_and_activation():
+    net = load_network("MobileNet", weights="random", alpha=0.25, include_top=False, input_size=32)
+    table = s05_transfer.cost_table(net, ["conv_pw_1", "conv_pw_13"], batch_size=2, repeats=2).set_index(
+        "tap"
+    )
+    # conv1 27·8, norm 4·8; depthwise 9·8, norm 4·8; pointwise 8·16; head 16 + 1
+    assert table.parameters["conv_pw_1"] == 27 * 8 + 32 + 72 + 32 + 128 + 17
+    assert (table.weights_mib * 2**20 / 4 == table.parameters).all()
+    assert (table.forward_ms >= table.forward_ms_min).all()
+    assert table.activations_mib["conv_pw_13"] > table.activations_mib["conv_pw_1"] > 0

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scalebook.exact_tests import wilson
 from scalelib.activations import extract
 from scalelib.datasets import Dataset
 from scalelib.datasets.sources import data_root, find_weights
@@ -25,7 +26,6 @@ from scalelib.errors import require
 from scalelib.images import read_image, resize_image
 from scalelib.networks import Network
 from scalelib.plotting import WIDTH, colour_of, line_facets, merged_legend, tap_axis
-from scalelib.statistics import wilson
 from studies.rendered.scenes import CLASSES, render_paired_scenes
 
 Box = tuple[float, float, float, float]

@@ -92,12 +92,9 @@ def plan_transfer(
         training = {**(schedule or {})}
         if "learning_rate" in options:
             training["learning_rate"] = options.pop("learning_rate")
-        require(
-            label in chosen, "plan_transfer", f"no tap was chosen for {label}",
-            f"taps for {', '.join(chosen) or 'none'}",
-            f"{did_you_mean(label, chosen)} Run the layer-wise notebook with this network first.".strip(),
-            error=ResultsError,
-        )  # fmt: skip
+        advice = f"{did_you_mean(label, chosen)} Run the layer-wise notebook with this network first.".strip()
+        rule, received = f"no tap was chosen for {label}", f"taps for {', '.join(chosen) or 'none'}"
+        require(label in chosen, "plan_transfer", rule, received, advice, error=ResultsError)
         options["taps"] = list(dict.fromkeys([chosen[label], full]))
         network = TransferNetwork(label, name, full, chosen[label], weights, options)
         plans.append(PlannedTransfer(network, seeds, targets, Schedule(**training)))

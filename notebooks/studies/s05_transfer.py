@@ -1,7 +1,8 @@
-"""Notebook 05, the page: tables in the paper's form, what they answer in words, and figures. Computes no score and trains nothing."""
+"""Notebook 05, the page: tables in the paper's form, what they answer in words, and figures. Computes no score and trains nothing; it times what pruning saves."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
 from scalebook.predicates import span
+from scalelib.graph import keras
+from scalelib.networks import Network
 from scalelib.plotting import COLOURS, WIDTH, merged_legend, r2_by_tap, tap_axis
+from scalelib.pruning import prune
 from studies.s05_runs import PlannedTransfer
 
 # Rows of Table 2 in words, and how they are drawn.
@@ -66,7 +70,7 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
-    """Comparisons of rows, from :func:`scalelib.statistics.compare_rows`, as a page shows them."""
+    """Comparisons of rows, from :func:`scalebook.exact_tests.compare_rows`, as a page shows them."""
     differences = compared[["difference", "low", "high"]].itertuples(index=False)
     slides = compared[["slides_above_zero", "n_slides"]].astype(str)
     return pd.DataFrame(
@@ -402,3 +406,27 @@ def estimates(table: pd.DataFrame) -> Figure:
     ax.set(xlim=(2.5, 100), ylim=(len(table) - 0.5, -0.5), xlabel="magnification", ylabel="image")
     merged_legend(fig, loc="outside upper center", ncols=3, fontsize=8.5)
     return fig
+
+
+def cost_table(net: Network, taps: Iterable[str], *, batch_size: int = 32, repeats: int = 5) -> pd.DataFrame:
+    """Cost of a network of fixed input size pruned at some taps, one linear output on top; one row per tap.
+
+    ``activations_mib`` are the outputs of all layers for one image in float32, which backpropagation keeps.
+    ``forward_ms`` per image is the median pass after one that is not timed, in turn over all taps, so that a busy
+    machine slows all of them alike.
+    """
+    taps = list(taps)
+    models = [prune(net, at=tap) for tap in taps]
+    batch = np.random.default_rng(0).normal(size=(batch_size, *models[0].input_shape[1:])).astype(np.float32)
+    times = np.empty((repeats + 1, len(models)))
+    for repeat in range(repeats + 1):
+        for place, model in enumerate(models):
+            started = time.perf_counter()
+            model.predict_on_batch(batch)
+            times[repeat, place] = time.perf_counter() - started
+    per_image = times[1:] * 1000 / batch_size
+    made = [keras.tree.flatten([layer.output for layer in model.layers]) for model in models]
+    kept = [4 * sum(int(np.prod(tensor.shape[1:])) for tensor in some) / 2**20 for some in made]
+    table = pd.DataFrame({"tap": taps, "parameters": [model.count_params() for model in models]})
+    table = table.assign(weights_mib=4 * table.parameters / 2**20, activations_mib=kept)
+    return table.assign(forward_ms=np.median(per_image, axis=0), forward_ms_min=per_image.min(axis=0))

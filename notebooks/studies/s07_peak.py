@@ -19,11 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import special
 
+from scalebook.exact_tests import holm
 from scalelib.linear import one_thread
 from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, facets, merged_legend
 from scalelib.pruning import OUTPUT_TAPS, best_layer
 from scalelib.regression import effective_rank, learning_curve, random_projection, train_test_splits
-from scalelib.statistics import compare_taps, holm
+from scalelib.statistics import compare_taps
 from studies.readings import layerwise_by_class
 
 RATIOS = (0.15, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.5, 7.0)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import ResultsError, require
+from scalelib.errors import ResultsError, refusing, require
 from scalelib.graph import keras
-from scalelib.results import write_atomic
+from scalelib.results import read_arrays, write_atomic
 
 STATE = "unfinished.npz"  # of a run
 
@@ -213,14 +213,16 @@ def _write(state: Path, meta: Mapping[str, Any], arrays: Sequence[np.ndarray]) -
 def _read(
     state: Path, name: str, identity: Mapping[str, Any]
 ) -> tuple[list[dict[str, float]], list[np.ndarray]]:
-    with np.load(state) as file:
-        meta = json.loads(str(file["meta"]))
-        arrays = [file[key] for key in sorted(set(file.files) - {"meta"})]
-    there = meta["identity"]
+    rule, advice = f"the state of {name} is damaged", "Remove it: the run then starts anew."
+    with refusing("train", rule, state, advice, error=ResultsError):
+        file = read_arrays(state)
+        meta = json.loads(str(file.pop("meta")))
+        arrays = [file[key] for key in sorted(file)]
+        there, history = dict(meta["identity"]), [dict(row) for row in meta["history"]]
     differ = [key for key in identity if there.get(key) != identity[key]]
     require(
         not differ, "train", f"{state.parent} holds the state of another run than {name}",
         "; ".join(f"{key}: {there.get(key)!r} there, {identity[key]!r} wanted" for key in differ),
         "Use another folder, or remove it.", error=ResultsError,
     )  # fmt: skip
-    return meta["history"], arrays
+    return history, arrays

@@ -17,10 +17,7 @@ def class_means(table: pd.DataFrame) -> pd.Series:
     """Mean nucleus area in px of each magnification, over training patches only (Graziani et al. 2021, section 3.5)."""
     means = table[table["split"] == "train"].groupby("magnification")["mean_area_px"].mean()
     missing = sorted(set(table["magnification"]) - set(means.index))
-    require(
-        not missing, "class_means", "every magnification needs training patches",
-        f"none at {', '.join(f'{m:g}X' for m in missing)}",
-    )  # fmt: skip
+    require(not missing, "class_means", "every magnification needs training patches", f"none at {missing}")
     return means
 
 
@@ -33,10 +30,8 @@ def mean_prediction_error(table: pd.DataFrame, *, split: str = "test") -> float:
 def nearest_magnification(predicted: ArrayLike, means: pd.Series) -> np.ndarray:
     """The magnification whose mean is nearest to each predicted value; of two equally near the smaller."""
     values, means = np.asarray(predicted, np.float64), means.sort_index()
-    require(
-        np.isfinite(values).all(), "nearest_magnification", "predictions are finite",
-        f"{(~np.isfinite(values)).sum()} of {values.size} that are not",
-    )  # fmt: skip
+    received = f"{(~np.isfinite(values)).sum()} of {values.size} that are not"
+    require(np.isfinite(values).all(), "nearest_magnification", "predictions are finite", received)
     nearest = np.abs(values[:, None] - means.to_numpy(np.float64)).argmin(axis=1)
     return means.index.to_numpy(np.float64)[nearest]
 

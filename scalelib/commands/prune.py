@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
-from scalelib.errors import ResultsError, WeightsError, require
+from scalelib.errors import ResultsError, WeightsError, refusing, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     require(out.suffix == ".keras", "prune", "the model is saved as a .keras file", f"--out {out}")
     free, advice = options.overwrite or not out.exists(), "Choose another name, or add --overwrite"
     require(free, "prune", f"{out} exists", f"--out {out}", advice)
-    chosen, tap, taps, digest = network_arguments(options), options.at, None, None
+    chosen, tap, taps, digest = network_arguments(options), options.at, [options.at], None
     if options.results:
         recorded, tap, digest = _from_results(Path(options.results))
         taps = recorded.pop("taps", None)
@@ -54,15 +54,12 @@ def run(options: argparse.Namespace) -> int:
     from scalelib.pruning import prune
 
     model = prune(net, at=tap, outputs=options.outputs, random_state=options.random_state)
-    try:
+    advice = "Free some space or choose another place with --out; what stood there is unchanged"
+    with refusing("prune", "cannot write the model", out, advice, error=ResultsError, causes=OSError):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
             model.save(Path(folder) / out.name)
             (Path(folder) / out.name).replace(out)
-    except OSError as error:
-        rule = f"prune: cannot write the model.\nReceived: {out}: {error.strerror or error}"
-        advice = "Free some space or choose another place with --out; what stood there is unchanged."
-        raise ResultsError(f"{rule}.\n{advice}") from error
     before, after = net.model.count_params(), model.count_params()
     print(f"Pruned {net.name} at {tap}: {before:,} → {after:,} parameters, output {model.output_shape}.")
     print(f"To be fed with: {fed_with(net)}\nWritten to {out}")
@@ -74,13 +71,16 @@ def _from_results(folder: Path) -> tuple[dict[str, Any], str, str]:
     from scalelib.pruning import best_layer
     from scalelib.results import read_results
 
-    results = read_results(folder)
-    card = results.card.data
-    rule, received = "--from wants a results folder of quantify", f"{folder}, written by {card['name']}"
-    advice = "Name the tap with --at and the network with --network"
-    require(card["name"] == "quantify", "prune", rule, received, advice)
-    given = card["parameters"]
     names = ("network", "weights", "weights_seed", "alpha", "no_top", "input_size", "preprocess", "taps")
-    tap = best_layer(results.table("layerwise_r2"), estimator=given["estimator"])
-    network = {name: given[name] for name in names if given.get(name)}
-    return network, tap, card["networks"][0]["weights_digest"]
+    rule, advice = (
+        "--from wants a results folder of quantify",
+        "Or name the tap with --at and the network with --network",
+    )
+    with refusing("prune", rule, folder, advice, error=ResultsError):
+        results = read_results(folder)
+        card = results.card.data
+        if card["name"] != "quantify":
+            raise ValueError(f"written by {card['name']}")
+        given, digest = card["parameters"], str(card["networks"][0]["weights_digest"])
+        tap = best_layer(results.table("layerwise_r2"), estimator=given["estimator"])
+        return {name: given[name] for name in names if given.get(name)}, tap, digest

@@ -18,12 +18,12 @@ Condition 'shuffled' is the control: the same measures, given to the wrong image
 from __future__ import annotations
 
 import argparse
-import tempfile
+import os
 from pathlib import Path
 from typing import Any
 
 from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
-from scalelib.errors import DataError, ResultsError, track
+from scalelib.errors import DataError, ResultsError, require, track
 
 CURVES = {"true": "measures", "shuffled": "shuffled measures"}
 
@@ -66,9 +66,8 @@ def run(options: argparse.Namespace) -> int:
     taps = f"{len(net.taps)} tap{'s' * (len(net.taps) != 1)}"
     print(f"Network: {net.name}, weights: {net.weights}, {taps}, {size}")
     print(f"Fed with: {fed_with(net)}", flush=True)
-    columns = {name: given[name] for name in ("image_column", "measure_column")}
-    columns["group_column"] = options.groups
-    dataset, left_out = read_measures(options.images, options.measures, **columns)
+    columns = (options.image_column, options.measure_column, options.groups)
+    dataset, left_out = read_measures(Path(options.images), Path(options.measures), *columns)
     lines = [f"\n  {count:5d} × {reason}" for reason, count in dataset.excluded.items()]
     print(f"Images: {len(dataset.table)} used{'; left out:' if lines else ', none left out'}{''.join(lines)}")
     how = {"batch_size": options.batch_size, "resize": options.resize}
@@ -84,13 +83,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_writable(folder: Path) -> None:
     """Refuse before anything is computed that could not be kept."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        rule = f"quantify: cannot write to the results folder.\nReceived: {folder}: {error.strerror}"
-        raise ResultsError(f"{rule}.\nChoose another one with --out.") from error
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free, advice = place.is_dir() and os.access(place, os.W_OK), "Choose another one with --out"
+    require(free, "quantify", "cannot write to the results folder", folder, advice, error=ResultsError)
 
 
 def _regress(acts: dict[str, Any], table: Any, options: argparse.Namespace) -> dict[str, Any]:

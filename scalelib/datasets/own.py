@@ -8,43 +8,35 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from scalelib.datasets import Dataset
-from scalelib.errors import DataError, did_you_mean, require, track
+from scalelib.errors import DataError, did_you_mean, refusing, require, track
 from scalelib.images import read_image
-from scalelib.results import digest_bytes
+from scalelib.results import digest_bytes, is_file, read_bytes
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm"})
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-"})
 
 
 def read_measures(
-    folder: str | os.PathLike[str],
-    table: str | os.PathLike[str],
-    *,
-    image_column: str,
-    measure_column: str,
-    group_column: str | None = None,
+    root: Path, file: Path, image_column: str, measure_column: str, group_column: str | None = None
 ) -> tuple[Dataset, pd.DataFrame]:
     """Pair the rows of a CSV (UTF-8, with a header; commas, semicolons or tabs) with the images of a folder.
 
-    `image_column` holds paths relative to `folder`, absolute paths, or file names without ending; `measure_column` one
+    `image_column` holds paths relative to `root`, absolute paths, or file names without ending; `measure_column` one
     finite number each; `group_column` what images have in common. The dataset's ``table`` has ``image``, ``measure``
     and ``group``, and ``excluded`` counts every row that was left out under one reason; the second table has one
     row for each of them: ``line`` (the header is line 1), ``image``, ``reason``. Of several equal rows of one
     image the first is used; rows of one image that disagree are all left out. Every image is decoded once here,
     so that an unreadable one is counted instead of stopping the run later.
     """
-    root, file = Path(folder), Path(table)
-    advice = "Give the folder that holds them"
-    require(root.is_dir(), "read_measures", "there is no folder of images", root, advice)
-    rows = _read_rows(file, {"image": image_column, "text": measure_column, "group": group_column})
+    rows = read_rows(root, file, image_column, measure_column, group_column)
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
     by_stem = defaultdict(list)
     for path in files:
@@ -79,18 +71,18 @@ def read_measures(
     return dataset, left_out[["line", "image", "reason"]].reset_index(drop=True)
 
 
-def _read_rows(path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
-    """The wanted columns as text: what stands there is to be judged, not guessed at."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
+def read_rows(folder: Path, path: Path, image: str, measure: str, group: str | None) -> pd.DataFrame:
+    """The wanted columns as text, to be judged and not guessed at; a folder or a column that is not there is refused."""
+    advice = "Give the folder that holds them"
+    require(folder.is_dir(), "read_measures", "there is no folder of images", folder, advice)
+    columns = {"image": image, "text": measure, "group": group}
+    advice = "A CSV in UTF-8 with a header and one row per image is wanted"
+    with refusing("read_measures", "cannot read the measures", path, advice):
+        text = read_bytes(path).decode("utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
-        how = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
-        cells = pd.read_csv(io.StringIO(text), sep=separator, **how)  # refuses more fields than names
-    except (OSError, ValueError) as error:
-        advice = "A CSV in UTF-8 with a header and one row per image is wanted."
-        rule = "read_measures: cannot read the measures"
-        raise DataError(f"{rule}.\nReceived: {path}; {error}.\n{advice}") from error
-    cells = cells.fillna("")
+        how: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False}
+        # refuses more fields than names
+        cells = pd.read_csv(io.StringIO(text), sep=separator, skip_blank_lines=False, **how).fillna("")
     header = list(cells.iloc[0])
     received = f"columns {', '.join(header)}"
     for name in filter(None, columns.values()):
@@ -106,7 +98,7 @@ def _read_rows(path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
 def _find(name: str, root: Path, by_stem: dict[str, list[Path]]) -> tuple[Path | None, str]:
     if not name:
         return None, "no image named"
-    if (root / name).is_file():
+    if is_file(root / name):
         return root / name, ""
     alike = by_stem.get(name, [])
     if len(alike) == 1:

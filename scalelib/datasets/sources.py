@@ -20,8 +20,8 @@ import h5py
 import platformdirs
 import yaml
 
-from scalelib.errors import DataError, WeightsError, did_you_mean, require
-from scalelib.results import digest_file, has_digest, write_atomic
+from scalelib.errors import WeightsError, did_you_mean, refusing, require
+from scalelib.results import digest_file, has_digest, is_file, locked, read_bytes, write_atomic
 
 DIGESTS = "digests.json"  # of everything that was downloaded
 TIMEOUT = (15, 60)  # seconds for a connection, and for the next bytes
@@ -44,11 +44,13 @@ def find_weights(filename: str | os.PathLike[str], *, root: str | os.PathLike[st
     places = [given]
     if given.name == str(filename):
         places = [data_root(root) / "weights" / given.name, keras_home() / "models" / given.name]
-    found = [place for place in places if place.is_file()]
+    found = [place for place in places if is_file(place)]
+    near = did_you_mean(
+        given.name, (path.name for place in (given, *places) for path in place.parent.glob("*"))
+    )
     received = f"looked for {', '.join(map(str, places))}"
-    advice = "Put it there, give its full path, or run 'scalelib fetch'"
-    rule = f"no weight file {str(filename)!r}"
-    require(found, "find_weights", rule, received, advice, error=WeightsError)
+    advice = f"{near} Put it there, give its full path, or run 'scalelib fetch'".strip()
+    require(found, "find_weights", f"there is no file {given.name}", received, advice, error=WeightsError)
     return found[0]
 
 
@@ -113,12 +115,10 @@ class Source:
             return place
         advice = f"Get it from {self.page} and put it at {place}"
         require(self.url, "fetch", f"{self.name} must be asked for by hand", self.licence, advice)
-        try:
+        read_records(self.home(root))  # refused before anything is downloaded
+        rule = f"{self.name} did not arrive, whole and as it should be"
+        with refusing("fetch", rule, self.url, f"Nothing was placed. Try again later. {advice}"):
             _download(self, str(self.url), self.home(root))
-        except Exception as error:  # of the server, the checksum, the archive or the disk: it says which
-            rule = f"fetch: {self.name} did not arrive from {self.url}, whole and as it should be"
-            advice = f"Nothing was placed. Try again later. {advice}"
-            raise DataError(f"{rule}.\nReceived: {error}\n{advice}.") from error
         return place
 
 
@@ -133,14 +133,22 @@ def find_source(name: str) -> Source:
     return SOURCES[name.lower()]
 
 
+def read_records(store: Path) -> dict[str, dict[str, str]]:
+    """What was downloaded to a folder: digest, address and date by name of the source."""
+    file = store / DIGESTS
+    with refusing(
+        "fetch", f"{DIGESTS} is damaged", file, "Delete it: it is written again by the next download"
+    ):
+        records = json.loads(read_bytes(file)) if is_file(file) else {}
+        return {name: dict(entry) for name, entry in records.items()}
+
+
 def _download(source: Source, url: str, store: Path) -> None:
     import pooch  # where it is needed: with it comes tqdm.auto, which warns in a notebook without widgets
 
     store.mkdir(parents=True, exist_ok=True)
-    record = store / DIGESTS
-    records = json.loads(record.read_text("utf-8")) if record.is_file() else {}
     name = url.rsplit("/", 1)[-1]
-    known = source.checksum or records.get(source.name, {}).get("sha256")
+    known = source.checksum or read_records(store).get(source.name, {}).get("sha256")
     pooch.get_logger().setLevel("ERROR")
     with tempfile.TemporaryDirectory(dir=store, prefix=".fetch.") as folder:
         manager = pooch.Pooch(Path(folder), "", {name: known}, {name: url}, retry_if_failed=3)
@@ -155,9 +163,10 @@ def _download(source: Source, url: str, store: Path) -> None:
             marker = content / source.marker
             layout = f"the archive holds no {source.inside}/{source.marker}: it has another layout"
             require(marker.exists() and any(content.iterdir()), "fetch", layout)
-        _place(content, store / source.target, last=marker)
-    text = json.dumps(records | {source.name: entry}, indent=1, sort_keys=True) + "\n"
-    write_atomic(record, lambda stream: stream.write(text.encode()))
+        with locked(store):  # others may bring the same, or something else, at the same time
+            _place(content, store / source.target, last=marker)
+            records = read_records(store) | {source.name: entry}
+            write_atomic(store / DIGESTS, json.dumps(records, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def _place(content: Path, target: Path, *, last: Path) -> None:

@@ -13,15 +13,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import ParseError
 
 import pandas as pd
-from defusedxml.ElementTree import parse
+from defusedxml.ElementTree import fromstring
 from PIL import Image
 
 from scalelib.datasets import Dataset
 from scalelib.datasets.sources import data_root
-from scalelib.errors import did_you_mean, require, track
+from scalelib.errors import did_you_mean, refusing, require, track
+from scalelib.results import read_bytes
 
 SOURCE = (
     "PASCAL VOC{year}, M. Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, "
@@ -122,7 +122,9 @@ def _listed(folder: Path, year: int, split: str) -> list[str]:
     received = f"split={split!r}; {folder.as_posix()}/ImageSets/Main has {', '.join(lists) or 'none'}"
     advice = f"{did_you_mean(split, lists)} '{official}' brings the official ones".strip()
     require(split in lists, "load_voc", f"VOC{year} has no split {split!r}", received, advice)
-    return [line.split()[0] for line in lists[split].read_text().splitlines() if line.strip()]
+    with refusing("load_voc", f"cannot read the split {split!r}", lists[split], advice):
+        lines = read_bytes(lists[split]).decode("utf-8").splitlines()
+    return [line.split()[0] for line in lines if line.strip()]
 
 
 class _Object(NamedTuple):
@@ -134,7 +136,7 @@ class _Object(NamedTuple):
 
 def _annotated(path: Path) -> tuple[int, int, list[_Object]]:
     """Width and height of the image, and its objects."""
-    root = parse(path).getroot()
+    root = fromstring(read_bytes(path))
     width, height = (int(float(root.findtext(f"size/{side}", ""))) for side in ("width", "height"))
     objects = []
     for item in root.findall("object"):  # the root's children alone: a person's parts have boxes too
@@ -155,7 +157,7 @@ def _describe(
     """An image's row, or why it has none; adds every class that is named to `seen`."""
     try:
         width, height, objects = _annotated(folder / "Annotations" / f"{name}.xml")
-    except (ParseError, ValueError, OSError):  # entities are a ValueError of defusedxml
+    except Exception:  # of an encoding, an entity, a number or a name that there is not
         return "no usable annotation"
     seen.update(one.name for one in objects)
     if not objects or (rule == "single" and len(objects) > 1):

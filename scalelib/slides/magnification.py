@@ -20,10 +20,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from scalelib.activations import extract
 from scalelib.datasets import Dataset
-from scalelib.errors import ResultsError, require
+from scalelib.errors import ResultsError, refusing, require
 from scalelib.linear import decompose, fit_linear
 from scalelib.networks import Network, load_network
-from scalelib.results import write_atomic
+from scalelib.results import read_arrays, write_atomic
 from scalelib.slides.patches import tissue_mask, tissue_positions
 from scalelib.slides.slide import open_slide
 from scalelib.validation import check_activations
@@ -133,20 +133,23 @@ _ARRAYS = ("coefficients", "centre", "offset", "residuals", "axes", "reference",
 
 def load_estimator(path: str | os.PathLike[str]) -> MagnificationEstimator:
     """Read an estimator that :meth:`MagnificationEstimator.save` wrote."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Any] = {name: file[name] for name in _ARRAYS}
-            meta = json.loads(file["meta"].tobytes())
-        require(all(np.isfinite(a).all() for a in arrays.values()), "numbers", "finite ones", "others")
+    rule, advice = f"{Path(path).name} is no saved estimator", "Make one with 'scalelib magnification --fit'"
+    with refusing("load_estimator", rule, path, advice, error=ResultsError):
+        stored = read_arrays(path)
+        meta = json.loads(stored["meta"].tobytes())
+        arrays: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
+        channels, components = arrays["axes"].shape
+        shapes = [(channels,), (channels,), (), (), (channels, components), (), (), (2,)]
+        for (name, array), shape in zip(arrays.items(), shapes, strict=True):
+            fits = name in ("residuals", "reference") or array.shape == shape
+            if not (fits and array.dtype.kind == "f" and array.size and np.isfinite(array).all()):
+                raise ValueError(f"{name} holds other numbers than it should")
+        if arrays["residuals"].ndim != 1 or arrays["reference"].shape[1:] != (components,):
+            raise ValueError("residuals or reference have another shape than they should")
         arrays |= {name: float(arrays[name]) for name in ("offset", "threshold")}
         arrays["limits"] = tuple(arrays["limits"].tolist())
         arrays |= {name: dict(meta.get(name, {})) for name in ("network", "data")}
         return MagnificationEstimator(**arrays, patch_size=int(meta["patch_size"]))
-    except Exception as error:  # a damaged file raises nearly every class there is
-        raise ResultsError(
-            f"load_estimator: {Path(path).name} is no saved estimator.\n"
-            f"Received: {type(error).__name__}: {str(error)[:200]}.\nMake one with 'scalelib magnification --fit'."
-        ) from error
 
 
 def fit_magnification(

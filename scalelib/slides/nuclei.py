@@ -16,7 +16,8 @@ import shapely
 from defusedxml import ElementTree
 from skimage import filters, measure, morphology, segmentation
 
-from scalelib.errors import DataError, require
+from scalelib.errors import refusing, require
+from scalelib.results import read_bytes
 
 # A self-crossing outline is kept while its crossing changes the area by at most this share.
 MOST_CHANGE = 0.05
@@ -152,14 +153,9 @@ def _change_by_crossing(vertices: np.ndarray) -> float:
 def read_outlines(path: str | os.PathLike[str]) -> Outlines:
     """Polygons of Aperio XML or of GeoJSON as QuPath writes it: the outer ring, of a cell's nucleus where it has one."""
     path = Path(path)
-    try:
-        return READERS[path.suffix.lower()](path.read_bytes())
-    except Exception as error:  # a damaged file raises nearly every class there is
-        raise DataError(
-            f"read_outlines: cannot read {path.name}.\n"
-            f"Received: {path} ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]}).\n"
-            "It must be well-formed Aperio XML (.xml) or GeoJSON (.json, .geojson) with finite coordinates."
-        ) from error
+    advice = "It must be well-formed Aperio XML (.xml) or GeoJSON (.json, .geojson) with finite coordinates"
+    with refusing("read_outlines", f"cannot read {path.name}", path, advice):
+        return READERS[path.suffix.lower()](read_bytes(path, most=2**28))
 
 
 def _from_aperio(content: bytes) -> Outlines:

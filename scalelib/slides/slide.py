@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scalelib.errors import DataError, require
+from scalelib.errors import DataError, refusing, require
 from scalelib.images import read_image
 
 # The convention that ties both scales: 40X is 0.25 µm per pixel. Scanners' pixels scatter about it, 0.2456 to 0.2527 µm
@@ -115,22 +115,17 @@ def from_file(path: Path) -> SlideFile:
 
     missing = "is a folder: name its files" if path.is_dir() else "does not exist"
     require(path.is_file(), "open_slide", f"{path.name} {missing}", path.as_posix())
-    try:
-        handle = openslide.OpenSlide(path)
-    except openslide.OpenSlideUnsupportedFormatError:
-        return from_array(read_image(path))
-    except openslide.OpenSlideError as error:
-        raise DataError(f"open_slide: {path.name} cannot be opened.\nReceived: {error}.") from error
+    with refusing("open_slide", f"{path.name} cannot be opened", path, causes=openslide.OpenSlideError):
+        try:
+            handle = openslide.OpenSlide(path)
+        except openslide.OpenSlideUnsupportedFormatError:
+            return from_array(read_image(path))
 
     def read(level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         scale = handle.level_downsamples[level]
-        try:
+        rule, advice = "the file cannot be read", "It may be truncated: compare its size with the original's"
+        with refusing(f"slide {path.stem}", rule, f"({x}, {y}) of level {level}", advice):
             region = handle.read_region((round(x * scale), round(y * scale)), level, (width, height))
-        except openslide.OpenSlideError as error:
-            raise DataError(
-                f"slide {path.stem}: the file cannot be read at ({x}, {y}) of level {level}.\n"
-                f"Received: {error}.\nIt may be truncated: compare its size with the original's."
-            ) from error
         return np.asarray(Image.alpha_composite(Image.new("RGBA", region.size, "white"), region))[..., :3]
 
     names = ("objective-power", "mpp-x", "mpp-y")
