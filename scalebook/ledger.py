@@ -19,10 +19,10 @@ from scalelib.errors import ResultsError, did_you_mean, require
 from scalelib.results import CARD, Results, read_results
 
 PROFILES = ("paper", "compact", "control")
+# Profiles on photographs and tissue; the control profile's scenes are rendered.
 REAL = ("paper", "compact")
-"""Profiles on photographs and tissue; the control profile's scenes are rendered."""
+# Label of the trained weights where it is not ``imagenet``.
 TRAINED = {"control": "all scales"}
-"""Label of the trained weights where it is not ``imagenet``."""
 
 
 class Tables(dict[tuple[str, str, str], pd.DataFrame | None]):

@@ -16,10 +16,10 @@ from scalebook.ledger import REAL, Ledger, basis, headline
 from scalebook.paper_tables import COMPARED, order_kept
 from scalebook.predicates import number, span
 
+# Address of the place where a profile's page shows the evidence of a claim, or None where the book has no such page.
 Link = Callable[[str, Claim], str | None]
-"""Address of the place where a profile's page shows the evidence of a claim, or None where the book has no such page."""
+# Beyond this magnitude the axis of a plot is compressed by the inverse hyperbolic sine.
 WIDE = 3.0
-"""Beyond this magnitude the axis of a plot is compressed by the inverse hyperbolic sine."""
 CONDITION_WORDS = {
     "imagenet": "ImageNet weights",
     "random": "random weights",

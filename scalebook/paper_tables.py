@@ -19,26 +19,24 @@ from scalelib.statistics import summarize
 COMPARED = "compared"
 KEYS = ["network", "tap", "condition"]
 OURS = ["ours", "low", "high", "units"]
+# Columns of a table of cells.
+# ``condition`` is what tells a column of the paper's table: weights or measures, a row and score of Table 2, a split of
+# Table 1. ``paper_low`` and ``paper_high`` are the 95 % interval of the paper's mean, where it prints a spread over a known
+# number of seeds. ``overlap`` says whether the two intervals overlap or, where the paper prints no spread, whether its value
+# lies in our interval. ``needs`` says what it would take to run what was not run.
 COLUMNS = [
     *("table", *KEYS, "unit", "paper", "paper_low", "paper_high", "ours", "low", "high"),
     *("difference", "units", "same_sign", "overlap", "status", "needs"),
 ]
-"""Columns of a table of cells.
-
-``condition`` is what tells a column of the paper's table: weights or measures, a row and score of Table 2, a split of
-Table 1. ``paper_low`` and ``paper_high`` are the 95 % interval of the paper's mean, where it prints a spread over a known
-number of seeds. ``overlap`` says whether the two intervals overlap or, where the paper prints no spread, whether its value
-lies in our interval. ``needs`` says what it would take to run what was not run.
-"""
 IMAGENET = "ImageNet weights of InceptionV3 and PASCAL VOC: profile paper"
 RANDOM = "profile compact or paper: InceptionV3 with random weights on PASCAL VOC"
 TISSUE = "the BCa nuclei images and a GPU: profile paper"
+# Weights and condition in a study's table behind each column of Table A1, and the unit of its interval.
 CONDITIONS = {
     "imagenet": ("imagenet", "true", "repeat"),
     "random": ("random", "true", "weights_seed"),
     "shuffled": ("imagenet", "shuffled", "repeat"),
 }
-"""Weights and condition in a study's table behind each column of Table A1, and the unit of its interval."""
 File = str | os.PathLike[str]
 
 

@@ -18,11 +18,11 @@ from scalelib.pruning import OUTPUT_TAPS
 from scalelib.statistics import compare_taps, summarize
 
 R2, DIFFERENCE = "held-out R²", "difference in held-out R²"
+# The paper's target of the transfer: mean nucleus area, from which the magnification is named.
 TARGET = "area"
-"""The paper's target of the transfer: mean nucleus area, from which the magnification is named."""
 PAIRS = (("pruned", "pretrained"), ("pruned", "scratch"))
+# The sign of a difference that is an improvement.
 BETTER = {"mae_px": -1, "kappa": 1}
-"""The sign of a difference that is an improvement."""
 UNITS = {"mae_px": "difference in mean absolute error (px)", "kappa": "difference in Cohen's kappa"}
 
 
@@ -340,6 +340,7 @@ def chosen_tap_near_best(evidence: Evidence, *, taps_apart: int, level: float = 
     )
 
 
+# Every test that a claim can name.
 PREDICATES: dict[str, Callable[..., Verdict]] = {
     test.__name__: test
     for test in (
@@ -347,7 +348,6 @@ PREDICATES: dict[str, Callable[..., Verdict]] = {
         *(agreement, pattern_read_without_object, sums_agree, row_beats, chosen_tap_near_best),
     )
 }
-"""Every test that a claim can name."""
 
 
 def _means(rows: pd.DataFrame) -> pd.Series:

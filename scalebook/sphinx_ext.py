@@ -29,8 +29,8 @@ from scalelib.errors import ResultsError
 from scalelib.results import Results, code_cells, digest_notebook, read_results
 
 EXECUTED = "book/executed/"
+# Attribute of a download link that names its table.
 TABLE = "results-table"
-"""Attribute of a download link that names its table."""
 TIERS = {
     "control": (
         "Rendered control experiment, run at this build",

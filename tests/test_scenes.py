@@ -228,7 +228,7 @@ def test_the_same_statistics_do_tell_scale_where_nothing_hides_it():
     ("call", "options", "words"),
     [
         (render_scenes, {"classes": ["sqare"]}, "'square'"),
-        (render_scenes, {"classes": []}, "one or more of disc"),
+        (render_scenes, {"classes": []}, "at least one"),
         (render_scenes, {"scales": (0.2, 1.2)}, "0.05 to 0.85"),
         (render_scenes, {"scales": []}, "0.05 to 0.85"),
         (render_scenes, {"scales": [float("nan")]}, "0.05 to 0.85"),

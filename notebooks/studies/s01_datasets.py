@@ -131,6 +131,7 @@ def split_table(slides: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+# What the reasons in ``Dataset.excluded`` mean.
 LEFT_OUT = {
     "background": "patches with too little tissue",
     "no_nuclei": "patches in which no whole nucleus of 3 px or more lies",
@@ -145,7 +146,6 @@ LEFT_OUT = {
     "several objects": "images with several objects: their scale is not one number",
     "other class": "images of other classes",
 }
-"""What the reasons in ``Dataset.excluded`` mean."""
 
 
 def left_out(excluded: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
@@ -158,8 +158,8 @@ def left_out(excluded: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+# States of a nucleus in a patch by the paper's rule.
 COUNTED, CUT, SMALL = "counted", "cut by the border", "too small"
-"""States of a nucleus in a patch by the paper's rule."""
 
 
 @dataclass(frozen=True)
@@ -307,9 +307,9 @@ def _distribution(groups: Any) -> pd.DataFrame:
     return found.rename(columns={"std": "sd", **names}).reset_index()
 
 
+# Mean nucleus area in px of the paper's training patches at each magnification, from the authors' notebooks
+# (GitHub medgift/scale_covariant_pruning).
 PAPER_CLASS_MEANS = {5: 21.37, 8: 43.15, 10: 67.30, 15: 142.39, 20: 225.70, 30: 489.98, 40: 913.82}
-"""Mean nucleus area in px of the paper's training patches at each magnification, from the authors' notebooks
-(GitHub medgift/scale_covariant_pruning)."""
 
 
 def means_beside_paper(table: pd.DataFrame) -> pd.DataFrame:
@@ -408,6 +408,7 @@ def slide_areas(slides: pd.DataFrame, *, steps: Mapping[str, float]) -> Figure:
     return fig
 
 
+# What each rule counts. ``centre`` prefers neither small nor large nuclei; the others are compared with it.
 RULES = {
     "clear": "nuclei wholly inside (the paper's rule)",
     "clip": "also the parts of cut nuclei",
@@ -415,7 +416,6 @@ RULES = {
     "mask": "nuclei wholly inside, in a mask (the paper's way)",
     "pixels": "nuclei wholly inside, pixels of each counted",
 }
-"""What each rule counts. ``centre`` prefers neither small nor large nuclei; the others are compared with it."""
 
 
 def measure_by_rule(

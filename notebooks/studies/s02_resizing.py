@@ -28,8 +28,8 @@ from scalelib.networks import Network
 from scalelib.plotting import WIDTH, colour_of, line_facets, merged_legend, tap_axis
 from studies.rendered.scenes import CLASSES, render_paired_scenes
 
+# x0, y0, x1, y1 in pixels, half open.
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels, half open."""
 CORNERS = ["box_x0", "box_y0", "box_x1", "box_y1"]
 
 
@@ -226,8 +226,8 @@ def manipulation_grid(pictures: Mapping[str, Mapping[float, np.ndarray]]) -> Fig
     return fig
 
 
+# Activations of the same images by factor and tap; what is compared with is factor 1.
 Activations = Mapping[float, Mapping[str, np.ndarray]]
-"""Activations of the same images by factor and tap; what is compared with is factor 1."""
 
 
 def size_tables(

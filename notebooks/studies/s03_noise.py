@@ -29,8 +29,8 @@ from studies.readings import border_free, read_by_size
 Kind = Literal["white", "power", "blob"]
 
 
+# Where a map is averaged: everywhere, or only where no border of the image is seen.
 WHOLE, INNER = "whole map", "border-free"
-"""Where a map is averaged: everywhere, or only where no border of the image is seen."""
 MEASURES = {"canvas_size": "canvas size in px", "correlation_length": "correlation length in px"}
 
 

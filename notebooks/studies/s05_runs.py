@@ -174,11 +174,12 @@ def train_transfer(
     wanted = {**identity, "schedule": {**asdict(schedule), "workers": None}}
     if (place / DONE).exists():
         there = json.loads((place / DONE).read_text(encoding="utf-8"))["wanted"]
-        require(
-            there == wanted, "train_transfer",
+        rule, advice = (
             f"{place} holds a finished run of other data or with another schedule",
-            f"{there} there, {wanted} wanted", "Use another folder, or remove it.", error=ResultsError,
-        )  # fmt: skip
+            "Use another folder",
+        )
+        received = f"{there} there, {wanted} wanted"
+        require(there == wanted, "train_transfer", rule, received, advice, error=ResultsError)
         return place
     rows = {split: np.flatnonzero(table["split"] == split) for split in ("train", "validation", "test")}
     model = prune(net, at=named["tap"], outputs=1, random_state=seed)
@@ -196,8 +197,7 @@ def train_transfer(
     summary = {**named, "epochs": len(history), "best_epoch": best, "converged": best < len(history)}
     summary |= {"parameters": int(model.count_params()), "seconds": float(history["seconds"].sum())}
     summary["weights_digest"] = net.weights_digest
-    content = json.dumps({"wanted": wanted, "summary": summary}, indent=1)
-    write_atomic(place / DONE, lambda stream: stream.write(content.encode()))
+    write_atomic(place / DONE, json.dumps({"wanted": wanted, "summary": summary}, indent=1).encode())
     (place / STATE).unlink(missing_ok=True)
     return place
 
@@ -223,10 +223,8 @@ def collect(folder: str | Path, *, names: Collection[str] | None = None) -> Tran
     """Tables of the finished runs in a folder, all or those named; unfinished ones are left out."""
     places = sorted(path.parent for path in Path(folder).glob(f"*/{DONE}"))
     places = [place for place in places if names is None or place.name in names]
-    require(
-        places, "collect", f"no finished run in {Path(folder).as_posix()}", f"no */{DONE}",
-        "Train with workflow/prepare.py.", error=ResultsError,
-    )  # fmt: skip
+    rule, advice = f"no finished run in {Path(folder).as_posix()}", "Train with workflow/prepare.py"
+    require(places, "collect", rule, f"no */{DONE}", advice, error=ResultsError)
     return TransferTables(
         pd.concat([pd.read_csv(place / PREDICTIONS) for place in places], ignore_index=True),
         pd.concat([pd.read_csv(place / HISTORY) for place in places], ignore_index=True),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from timeit import timeit
 from typing import Any
 
 import matplotlib as mpl
@@ -418,15 +419,11 @@ def cost_table(net: Network, taps: Iterable[str], *, batch_size: int = 32, repea
     taps = list(taps)
     models = [prune(net, at=tap) for tap in taps]
     batch = np.random.default_rng(0).normal(size=(batch_size, *models[0].input_shape[1:])).astype(np.float32)
-    times = np.empty((repeats + 1, len(models)))
-    for repeat in range(repeats + 1):
-        for place, model in enumerate(models):
-            started = time.perf_counter()
-            model.predict_on_batch(batch)
-            times[repeat, place] = time.perf_counter() - started
+    passes = [partial(model.predict_on_batch, batch) for model in models]
+    times = np.array([[timeit(one, number=1) for one in passes] for _ in range(repeats + 1)])
     per_image = times[1:] * 1000 / batch_size
     made = [keras.tree.flatten([layer.output for layer in model.layers]) for model in models]
     kept = [4 * sum(int(np.prod(tensor.shape[1:])) for tensor in some) / 2**20 for some in made]
     table = pd.DataFrame({"tap": taps, "parameters": [model.count_params() for model in models]})
-    table = table.assign(weights_mib=4 * table.parameters / 2**20, activations_mib=kept)
-    return table.assign(forward_ms=np.median(per_image, axis=0), forward_ms_min=per_image.min(axis=0))
+    spent = {"forward_ms": np.median(per_image, axis=0), "forward_ms_min": per_image.min(axis=0)}
+    return table.assign(weights_mib=4 * table.parameters / 2**20, activations_mib=kept, **spent)

@@ -26,8 +26,8 @@ from scalelib.plotting import COLOURS, WIDTH, facets, merged_legend, tap_axis
 
 FREQUENCIES = tuple(float(f) for f in np.geomspace(1 / 64, 0.5, 16).round(5))
 ORIENTATIONS = tuple(range(0, 180, 30))
+# A channel whose strongest response is below this share of its tap's strongest has no preference.
 UNTUNED = 1e-6
-"""A channel whose strongest response is below this share of its tap's strongest has no preference."""
 
 
 def first_kernels(net: Network) -> np.ndarray:

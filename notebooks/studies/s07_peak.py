@@ -27,11 +27,11 @@ from scalelib.regression import effective_rank, learning_curve, random_projectio
 from scalelib.statistics import compare_taps
 from studies.readings import layerwise_by_class
 
+# Training images per dimension: dense around 1, where the peak is expected.
 RATIOS = (0.15, 0.25, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.5, 7.0)
-"""Training images per dimension: dense around 1, where the peak is expected."""
 FEWEST = 8
+# How far R² must fall below both sides; small samples alone dip a little.
 DEPTH = 1.0
-"""How far R² must fall below both sides; small samples alone dip a little."""
 ALL_CLASSES = "mean over classes"
 EXPONENTS = (0.05, 0.1, 0.25, 0.5, 1.0)
 TOTAL = "total"
@@ -295,8 +295,8 @@ def _slip(printed: int, corrected: int) -> str:
 
 ESTIMATORS = {"ols": "least squares", "ridge": "ridge"}
 SIZES = (10, 30, 100, 300, 1000)
+# Held-out R² below this is drawn here.
 LOWEST = -1e5
-"""Held-out R² below this is drawn here."""
 
 
 def known_case(curves: pd.DataFrame, theory: pd.DataFrame) -> Figure:
@@ -454,8 +454,8 @@ def _finished(grid: sns.FacetGrid, lowest: float) -> Figure:
     return grid.figure
 
 
+# Differences in R² beyond this are drawn at the edge.
 FARTHEST = 1.0
-"""Differences in R² beyond this are drawn at the edge."""
 
 
 def contrasts(table: pd.DataFrame, *, object_class: str) -> Figure:

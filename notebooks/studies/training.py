@@ -170,10 +170,11 @@ def fit_resumably(
         history, arrays = _read(state, name, identity)
         best = arrays[len(variables) :]
         _assign(variables, arrays[: len(variables)])
-    require(
-        len(history) <= epochs, "train", f"{name} has been trained longer than wanted",
-        f"{len(history)} epochs in {state.parent}, {epochs} wanted", "Use another folder.", error=ResultsError,
-    )  # fmt: skip
+    received, rule = (
+        f"{len(history)} epochs, {epochs} wanted",
+        f"{state.parent} has been trained longer than wanted",
+    )
+    require(len(history) <= epochs, "train", rule, received, "Use another folder.", error=ResultsError)
     for epoch in range(len(history) + 1, epochs + 1):
         if patience and history and epoch - 1 - _best(history)["epoch"] >= patience:
             break
@@ -183,11 +184,12 @@ def fit_resumably(
             callbacks=[keras.callbacks.TerminateOnNaN()],
         ).history  # fmt: skip
         row = {"epoch": epoch, **{key: float(values[-1]) for key, values in fitted.items()}, **validate()}
-        require(
-            np.isfinite(list(row.values())).all(), "train", f"the loss of {name} is not finite in epoch {epoch}", row,
-            f"The state after epoch {epoch - 1} is kept in {state.parent}; lower the learning rate, or use float32 or "
-            "target_scaling='standard'.", error=NotFinite,
-        )  # fmt: skip
+        good, rule = (
+            np.isfinite(list(row.values())).all(),
+            f"the loss of {name} is not finite in epoch {epoch}",
+        )
+        advice = f"The state after epoch {epoch - 1} is kept in {state.parent}; lower the learning rate, or use float32 or "
+        require(good, "train", rule, row, f"{advice}target_scaling='standard'.", error=NotFinite)
         history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
         arrays = [np.array(variable.numpy()) for variable in variables]
         best = arrays[: len(weights)] if _best(history) is history[-1] else best
@@ -220,9 +222,10 @@ def _read(
         arrays = [file[key] for key in sorted(file)]
         there, history = dict(meta["identity"]), [dict(row) for row in meta["history"]]
     differ = [key for key in identity if there.get(key) != identity[key]]
-    require(
-        not differ, "train", f"{state.parent} holds the state of another run than {name}",
-        "; ".join(f"{key}: {there.get(key)!r} there, {identity[key]!r} wanted" for key in differ),
-        "Use another folder, or remove it.", error=ResultsError,
-    )  # fmt: skip
+    rule, advice = (
+        f"{state.parent} holds the state of another run than {name}",
+        "Use another folder, or remove it.",
+    )
+    received = "; ".join(f"{key}: {there.get(key)!r} there, {identity[key]!r} wanted" for key in differ)
+    require(not differ, "train", rule, received, advice, error=ResultsError)
     return history, arrays

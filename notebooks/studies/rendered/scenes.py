@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from scalelib.datasets import Dataset
-from scalelib.errors import did_you_mean, require, track
+from scalelib.errors import require, track
+from scalelib.validation import check_choice
 
 
 class Shape(NamedTuple):
@@ -137,13 +138,13 @@ SHAPES: dict[str, Shape] = {
     "hourglass": Shape(_hourglass, _both_sides((0.9, -1.0), (0.9, 1.0))),
 }
 CLASSES: tuple[str, ...] = tuple(SHAPES)
+# Range of object side lengths, as a share of the image side: a little more than fourfold.
 SCALES = (0.2, 0.85)
-"""Range of object side lengths, as a share of the image side: a little more than fourfold."""
 _SMALLEST = 0.05
 
 
+# x0, y0, x1, y1 in pixels; pixel (row, column) spans [column, column + 1] × [row, row + 1].
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels; pixel (row, column) spans [column, column + 1] × [row, row + 1]."""
 
 
 class Decoy(NamedTuple):
@@ -335,18 +336,14 @@ def render_paired_scenes(
 
 def _checked(operation: str, classes: Sequence[str] | None, scales: Sequence[float]) -> tuple[str, ...]:
     """The classes asked for, once classes and scales are known to be good."""
-    names = CLASSES if classes is None else (classes,) if isinstance(classes, str) else tuple(classes)
-    unknown = [name for name in names if name not in CLASSES]
-    hint = f"{did_you_mean(str(unknown[0]), CLASSES)} " if unknown else ""
-    rule = f"object classes are one or more of {', '.join(CLASSES)}"
-    require(names and not unknown, operation, rule, classes, hint)
     fits = len(scales) and all(_SMALLEST <= scale <= SCALES[1] for scale in scales)
-    rule = f"scales are sides as a share of the image side, from {_SMALLEST} to {SCALES[1]}"
-    advice = f"Pass a range such as {SCALES} as a tuple, or the only values wanted as a list"
-    require(fits, operation, rule, scales, advice)
     ordered = not isinstance(scales, tuple) or (len(scales) == 2 and scales[0] <= scales[1])
-    require(ordered, operation, "a tuple of scales is a range, smaller end first", scales, advice)
-    return names
+    rule = f"scales are sides as a share of the image side, from {_SMALLEST} to {SCALES[1]}"
+    advice = (
+        f"Pass a range such as {SCALES}, smaller end first, as a tuple, or the only values wanted as a list"
+    )
+    require(fits and ordered, operation, rule, scales, advice)
+    return check_choice(CLASSES if classes is None else classes, CLASSES, name="class", operation=operation)
 
 
 def _recipes(n: int, names: tuple[str, ...], *, random_state: int, **options: int) -> Iterator[Recipe]:

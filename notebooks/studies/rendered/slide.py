@@ -22,13 +22,13 @@ from scalelib.datasets import Dataset
 from scalelib.results import write_atomic
 from scalelib.slides.patches import SlideSource, slide_patches
 
+# Optical density in red, green, blue of either stain (Ruifrok & Johnston 2001).
 HEMATOXYLIN = np.array([0.650, 0.704, 0.286])
 EOSIN = np.array([0.072, 0.990, 0.105])
-"""Optical density in red, green, blue of either stain (Ruifrok & Johnston 2001)."""
 
 MEAN_NUCLEUS_UM2 = 30.0
+# Nuclei lie one to a cell of a grid of this pitch, shifted at random: they never touch.
 PITCH_UM = 12.0
-"""Nuclei lie one to a cell of a grid of this pitch, shifted at random: they never touch."""
 
 TILE = 256
 
