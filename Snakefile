@@ -21,6 +21,7 @@ shell.prefix("export TF_NUM_INTRAOP_THREADS=$OMP_NUM_THREADS TF_NUM_INTEROP_THRE
 
 PROFILE = config.get("profile", "control")
 SHOWN = sorted({"control", PROFILE})  # the book shows the rendered control experiment of this build beside archived runs
+SMALL = [name for name in SHOWN if not any(load_profile(f"profiles/{name}.yaml").needs.values())]  # no real data: minutes
 LAYERS, TRANSFER = "04_layerwise_r2", "05_histopathology_transfer"
 LIBRARY = [str(path) for house in ("scalelib", "notebooks/studies", "scalebook") for path in Path(house).rglob("*.py")]
 PAGES = [
@@ -36,10 +37,10 @@ def parameters(profile):
     return {name: check_parameters(f"notebooks/{name}.ipynb", own) for name, own in given.items()}
 
 
-def training_jobs(notebook):
-    """Label, row, target and seeds of each job: one run, or several short ones that share a start of Python."""
-    size = int(config.get("runs_per_job", 2 if notebook["dataset"] == "rendered_slides" else 1))
-    for spec in notebook["networks"]:
+def training_jobs(profile):
+    """Label, row, target and seeds of each job: one run, or two short ones that share a start of Python."""
+    size = int(config.get("runs_per_job", 2 if profile in SMALL else 1))
+    for spec in GIVEN[profile][TRANSFER]["networks"]:
         _, options, labels, _ = take_apart(spec)
         seeds, targets = seeds_and_targets(options)
         parts = ["+".join(map(str, seeds[i : i + size])) for i in range(0, len(seeds), size)]
@@ -71,7 +72,7 @@ def done_before(w):
     given = GIVEN[w.profile][w.notebook]
     if w.notebook == TRANSFER:
         yield from (f"results/{w.profile}/{LAYERS}/{table}.csv" for table in ("answers", "curves"))
-        yield from (f".cache/jobs/{w.profile}/train/{'/'.join(job)}.json" for job in training_jobs(given))
+        yield from (f".cache/jobs/{w.profile}/train/{'/'.join(job)}.json" for job in training_jobs(w.profile))
     elif "networks" in given:
         yield from (f".cache/jobs/{w.profile}/read/{name}.json" for name, _, _ in readings(given))
 
@@ -81,12 +82,12 @@ def gpu(w):
 
 
 def mem_mb(w, attempt):
-    return (4000 if w.profile == "control" else 12000) * attempt
+    return (4000 if w.profile in SMALL else 12000) * attempt
 
 
 def runtime(w, attempt):
     """In minutes; a job that needs more is tried again with more."""
-    return (30 if w.profile == "control" else 240) * attempt
+    return (30 if w.profile in SMALL else 240) * attempt
 
 
 onstart:
@@ -171,7 +172,7 @@ rule notebook:
         card="results/{profile}/{notebook}/card.json",
     log: ".cache/logs/{profile}/{notebook}.log"
     params: given=lambda w: GIVEN[w.profile][w.notebook]
-    threads: lambda w: 1 if w.profile == "control" else 4
+    threads: lambda w: 1 if w.profile in SMALL else 4
     resources: mem_mb=mem_mb, runtime=runtime, gpu=gpu
     shell: "python workflow/run_notebook.py {wildcards.notebook} --profile {wildcards.profile} > {log} 2>&1"
 

@@ -13,7 +13,9 @@ if ! command -v slurmctld munged > /dev/null; then
 fi
 [ ! -e /etc/slurm/slurm.conf ] || { echo "try_slurm: /etc/slurm/slurm.conf is there already; this Slurm is not ours to stop"; exit 2; }
 
+driver=
 stop() {
+    [ -z "$driver" ] || kill "$driver" 2> /dev/null || true
     for daemon in slurmd slurmctld; do [ ! -f "$work/$daemon.pid" ] || kill "$(cat "$work/$daemon.pid")" || true; done
     [ ! -f "$work/munged.pid" ] || kill "$(cat "$work/munged.pid")" || true
     rm -f /etc/slurm/slurm.conf /etc/slurm/cgroup.conf
@@ -80,7 +82,8 @@ done
 drive() { # in a copy: as this machine's own user would
     cd "$work/$1" && PYTHONPATH=$PWD exec "$work/venv/bin/python" -m snakemake "${@:2}" --config profile=trial -- executed
 }
-on_slurm=(--workflow-profile workflow/profiles/slurm --slurm-no-account --slurm-status-command squeue --jobs "$cores")
+on_slurm=(--workflow-profile workflow/profiles/slurm --slurm-status-command squeue
+    --slurm-init-seconds-before-status-checks 5 --seconds-between-status-checks 5)
 queue() { squeue --noheader --format '%i %T %C cores %m %l  %k' | sed 's/rule_//; s/_wildcards_/ /'; }
 running() { squeue --noheader --states running --format '%i %k' | awk '/transfer_run/ {print $1; exit}'; }
 epoch_done() { compgen -G "$work/slurm/.cache/transfer/trial/*/unfinished.npz" > /dev/null && [ -n "$(running)" ]; }
@@ -100,6 +103,7 @@ say "the driver: $(grep -m1 "Trying to restart job" "$work/slurm.log")"
 until epoch_done; do kill -0 $driver; sleep 0.2; done
 say "killing the driver, whose jobs go on"
 kill -KILL $driver
+driver=
 queue
 (drive slurm --unlock) > "$work/unlock.log" 2>&1
 say "the same command again"
