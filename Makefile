@@ -41,13 +41,15 @@ $(SETUP): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 # Jobs that need a graphics card, in the profile `paper`, take turns.
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --rerun-incomplete
+SNAKEMAKE := $(BIN)/snakemake --quiet rules host reason --cores $(CORES) --resources gpu=1 --rerun-incomplete
 
 book: $(SETUP)
 	$(SNAKEMAKE) --config profile=control -- book
+	@echo "The book: _build/html/index.html"
 
 reproduce: $(SETUP)
 	$(SNAKEMAKE) --config profile=$(PROFILE) -- book
+	@echo "The book: _build/html/index.html"
 
 # A one-node Slurm set up, used and stopped on this machine: see workflow/try_slurm.sh for what it needs.
 try-slurm: $(SETUP)

@@ -39,7 +39,7 @@ class Progress(logging.Handler):
             self.say(f"failed   {self.names.get(about['jobid'], about['rule_name'])}")
             for log in map(Path, about["log"]):
                 if log.is_file():
-                    print(*log.read_text(errors="replace").splitlines()[-40:], sep="\n", file=sys.stderr)
+                    print(*log.read_text(errors="replace").splitlines()[-20:], sep="\n", file=sys.stderr)
 
     def say(self, what: str) -> None:
         """One line, with the time since the start."""

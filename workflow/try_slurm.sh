@@ -98,11 +98,12 @@ queue
 job=$(running)
 say "killing job $job"
 scancel --full --signal=KILL "$job"
-until grep -q "Trying to restart job" "$work/slurm.log"; do kill -0 $driver; sleep 0.5; done
-say "the driver: $(grep -m1 "Trying to restart job" "$work/slurm.log")"
+until grep -q " failed  " "$work/slurm.log"; do kill -0 $driver; sleep 0.5; done
+sleep 1
+grep -E "^ +[0-9]+:[0-9]+ +(failed|started)" "$work/slurm.log" | tail -n 2
 until epoch_done; do kill -0 $driver; sleep 0.2; done
 say "killing the driver, whose jobs go on"
-kill -KILL $driver
+kill -KILL $driver; wait $driver 2> /dev/null || true
 driver=
 queue
 (drive slurm --unlock) > "$work/unlock.log" 2>&1
@@ -114,6 +115,8 @@ say "tables of the two runs:"
 cd "$work"
 python "$checkout/workflow/compare_results.py" local/results/trial slurm/results/trial
 same=0
-for file in local/.cache/transfer/trial/*/predictions.csv.gz; do cmp "$file" "slurm/${file#local/}" && same=$((same + 1)); done
+for file in local/.cache/transfer/trial/*/predictions.csv.gz; do
+    cmp <(zcat "$file") <(zcat "slurm/${file#local/}") && same=$((same + 1))
+done
 say "$same of 6 networks trained under Slurm predict what those trained here predict, to the bit"
 [ "$same" = 6 ]
