@@ -1,4 +1,4 @@
-"""Linear read-outs from one singular value decomposition: least squares, ridge, principal components.
+"""Linear read-outs from one decomposition: least squares, ridge, principal components.
 
 Knows arrays only. Exact where libraries are not: a penalty of infinity, degrees of freedom, an edge flag, and 200 permuted
 targets in one decomposition.
@@ -6,53 +6,68 @@ targets in one decomposition.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from scipy import linalg
 from threadpoolctl import threadpool_limits
 
 SMALLEST_SCALE = 1e-2
+PRECISION = np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Z = U diag(s) Vᵀ: centred (and perhaps standardised) features of rank r."""
+    """Z = U diag(s) Vᵀ of rank r: features centred and divided by their scales; diag(1/scale) V = axes · mix."""
 
     centre: np.ndarray
-    scale: np.ndarray
     left: np.ndarray
     singular: np.ndarray
-    right: np.ndarray
+    axes: np.ndarray
+    mix: np.ndarray
 
 
-def decompose(features: np.ndarray, *, standardise: bool) -> Spectrum:
-    """Singular value decomposition of centred features."""
-    scale = feature_scale(features) if standardise else np.ones(features.shape[1])
-    features = np.asarray(features, np.float64)
-    varies = np.ptp(features, axis=0) > 0
-    centre = np.where(varies, features.mean(axis=0), features[0])  # a constant leaves exact zeros
-    left, singular, right = linalg.svd((features - centre) / scale, full_matrices=False)
-    # Rank as numpy.linalg.matrix_rank has it; centring alone costs a wide problem one dimension.
-    rank = int((singular > singular.max() * max(features.shape) * np.finfo(np.float64).eps).sum())
-    return Spectrum(centre, scale, left[:, :rank], singular[:rank], right[:rank])
+def decompose(features: np.ndarray) -> Spectrum:
+    """Singular value decomposition of standardised features, by the Gram matrix Z Zᵀ = U diag(s²) Uᵀ where channels exceed rows.
+
+    That is several times faster, and s² is right to the rounding of the largest one: nothing beside the least penalty.
+    """
+    centre, scale, Z = standardise(features)
+    if Z.shape[1] > Z.shape[0]:
+        squares, left = np.linalg.eigh(Z @ Z.T)
+        squares, left = squares[:0:-1], left[:, :0:-1]  # centring alone costs one dimension
+        kept = squares > squares.max() * len(Z) * PRECISION
+        singular, left = np.sqrt(squares[kept]), left[:, kept]
+        return Spectrum(centre, left, singular, (Z / scale).T, left / singular)
+    left, singular, right = np.linalg.svd(Z, full_matrices=False)
+    kept = singular > singular.max() * len(Z) * PRECISION  # as numpy.linalg.matrix_rank has it
+    return Spectrum(centre, left[:, kept], singular[kept], (right[kept] / scale).T, np.eye(kept.sum()))
 
 
-def feature_scale(features: np.ndarray) -> np.ndarray:
-    """What each feature is divided by when features are standardised; infinite for one that is constant."""
-    precision = np.finfo(features.dtype).eps
-    features = np.asarray(features, np.float64)
-    largest = np.abs(features).max(axis=0)
-    unit = np.where(largest > 0, largest, 1.0)
-    relative = (features / unit).std(axis=0)  # of order one, so that 1e-200 squared does not vanish
-    constant = relative <= 8 * precision
-    deviation = np.where(constant, 0.0, relative * unit)
-    scale = np.maximum(deviation, SMALLEST_SCALE * deviation.max())
-    return np.where(constant, np.inf, scale)
+def centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of features, and what is left without them; a constant leaves exact zeros."""
+    values = np.asarray(features, np.float64)
+    centre = np.where(np.ptp(features, axis=0) > 0, values.mean(axis=0), values[0])
+    return centre, values - centre
 
 
-def one_thread() -> AbstractContextManager[object]:
+def standardise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, what each centred feature is divided by (infinity for one that is constant), and the quotients."""
+    centre, Z = centred(features)
+    unit = np.maximum(np.abs(features).max(axis=0), np.finfo(np.float64).tiny)
+    Z /= unit  # of order one, so that 1e-200 squared does not vanish
+    relative = np.sqrt(np.einsum("ij,ij->j", Z, Z) / len(Z))
+    deviation = np.where(relative > 8 * np.finfo(features.dtype).eps, relative * unit, 0.0)
+    scale = np.where(deviation > 0, np.maximum(deviation, SMALLEST_SCALE * deviation.max()), np.inf)
+    Z *= unit / scale
+    return centre, scale, Z
+
+
+def one_thread() -> threadpool_limits:
     """Linear algebra on a single thread while the block runs.
 
     The matrices here are small: threads cost more than they gain, ten times as much where cores are shared, and the last
@@ -61,27 +76,49 @@ def one_thread() -> AbstractContextManager[object]:
     return threadpool_limits(1, user_api="blas")
 
 
+def in_threads(
+    function: Callable[..., Any], tasks: Iterable[Any], n_jobs: int | None = None
+) -> Iterator[Any]:
+    """Results of a function for each task, in order: tasks side by side, each of them with `one_thread`.
+
+    Threads of this process start at once and copy nothing, and NumPy's linear algebra lets go of the interpreter.
+    """
+    with one_thread():
+        jobs = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
+        yield from jobs(delayed(function)(*task) for task in tasks)
+
+
 ESTIMATORS = ("ols", "ridge", "pcr")
 ALPHAS = np.append(10.0 ** np.arange(-1, 9.5, 0.5), np.inf)
 UNSHRUNK = 0.99
 RESOLVED = 1e-12
 TIE = 1 + 1e-9
+WELL_CONDITIONED = 1e-8
+AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """A linear read-out of k targets from d features."""
+    """A linear read-out of k targets from d features: ŷ = (x − centre) · axes · weights + offsets."""
 
     centre: np.ndarray
-    coefficients: np.ndarray
+    axes: np.ndarray
+    weights: np.ndarray
     offsets: np.ndarray
+    fitted: np.ndarray
     alpha: np.ndarray
     at_edge: np.ndarray
     dof: np.ndarray
 
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Of the features themselves, (d, k)."""
+        return self.axes @ self.weights
+
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predicted targets."""
-        return (np.asarray(features, np.float64) - self.centre) @ self.coefficients + self.offsets
+        centred = np.asarray(features, np.float64) - self.centre
+        return np.linalg.multi_dot([centred, self.axes, self.weights]) + self.offsets
 
 
 def fit_linear(features: np.ndarray, targets: np.ndarray, estimator: str) -> LinearFit:
@@ -131,79 +168,92 @@ def fit_linear(features: np.ndarray, targets: np.ndarray, estimator: str) -> Lin
     return fit_all(features, targets, (estimator,))[estimator]
 
 
-def fit_all(features: np.ndarray, targets: np.ndarray, estimators: tuple[str, ...]) -> dict[str, LinearFit]:
+def fit_all(features: np.ndarray, targets: np.ndarray, estimators: Iterable[str]) -> dict[str, LinearFit]:
     """`fit_linear` for several estimators, with one decomposition for those on standardised features."""
-    spectra: dict[bool, Spectrum] = {}
-    fits = {}
-    for estimator in estimators:
-        standardise = estimator != "ols"
-        if standardise not in spectra:
-            spectra[standardise] = decompose(features, standardise=standardise)
-        fits[estimator] = _SOLVERS[estimator](spectra[standardise], np.asarray(targets, np.float64))
-    return fits
+    targets, spectrum = np.asarray(targets, np.float64), cache(lambda: decompose(features))
+    return {
+        name: _least_squares(features, targets) if name == "ols" else _shrunk(spectrum(), targets, name)
+        for name in estimators
+    }
 
 
-def _least_squares(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
-    """β = V diag(1/s) Uᵀ (y − ȳ): the solution of least norm (Moore-Penrose)."""
-    k = targets.shape[1]
-    projected = spectrum.left.T @ (targets - targets.mean(axis=0))
-    in_components = projected / spectrum.singular[:, None]
-    dof = np.full(k, float(len(spectrum.singular)))
-    return _read_out(spectrum, targets, in_components, np.full(k, np.nan), np.zeros(k, bool), dof)
+def _least_squares(features: np.ndarray, targets: np.ndarray) -> LinearFit:
+    """The solution of least norm: Xᵀ (X Xᵀ)⁻¹ (y − ȳ), or (Xᵀ X)⁻¹ Xᵀ (y − ȳ) where rows exceed channels.
 
-
-def _ridge(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
-    """β(α) = V diag(s / (s² + α)) Uᵀ (y − ȳ), α of least leave-one-out error.
-
-    With the hat matrix H = 11ᵀ/n + U diag(s² / (s² + α)) Uᵀ the residual of a row that is left out
-    is exactly eᵢ / (1 − Hᵢᵢ) (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
+    Corrected once by its own residual it is as exact as an orthogonal decomposition while the condition of X is below 1e4
+    (Björck 1996, sections 2.9 and 6.6); beyond, and where directions are missing, LAPACK's gelsd decides on the rank.
     """
-    squares = spectrum.singular**2
-    shrinkage = squares / (squares + ALPHAS[:, None])
-    chosen = _least_left_out_error(spectrum.left, targets, shrinkage[::-1])
-    chosen = len(ALPHAS) - 1 - chosen  # the largest penalty comes first, and wins a tie
-    alpha = ALPHAS[chosen]
-    projected = spectrum.left.T @ (targets - targets.mean(axis=0))
-    in_components = projected * spectrum.singular[:, None] / (squares[:, None] + alpha)
-    dof = shrinkage[chosen].sum(axis=1)
-    at_edge = (chosen == 0) & (dof < UNSHRUNK * len(squares)) | (chosen == len(ALPHAS) - 2)
-    return _read_out(spectrum, targets, in_components, alpha, at_edge, dof)
+    centre, X = centred(features)
+    (n, d), k, offsets = X.shape, targets.shape[1], targets.mean(axis=0)
+    wide, rank, coefficients = d >= n, min(n - 1, d), np.zeros((d, k))
+    gram = X @ X.T if wide else X.T @ X
+    gram += np.trace(gram) / n**2 if wide else 0.0  # a direction for the mean, which centring took
+    factor, failed = linalg.lapack.dpotrf(gram)
+    if failed or linalg.lapack.dpocon(factor, np.abs(gram).sum(axis=0).max())[0] < WELL_CONDITIONED:
+        X = X - X.mean(axis=0) if wide else X  # else the rounding of small features is one direction more
+        coefficients, _, rank, _ = linalg.lstsq(X, targets - offsets, cond=max(X.shape) * PRECISION)
+    else:
+        for _ in range(2):
+            left = targets - offsets - X @ coefficients
+            step = linalg.cho_solve((factor, False), left if wide else X.T @ left)
+            coefficients += X.T @ step if wide else step
+    about = np.full(k, np.nan), np.zeros(k, bool), np.full(k, float(rank))
+    return LinearFit(centre, coefficients, np.eye(k), offsets, offsets + X @ coefficients, *about)
 
 
-def _principal_components(spectrum: Spectrum, targets: np.ndarray) -> LinearFit:
-    """β(k) = V diag(1/s₁ … 1/s_k, 0 …) Uᵀ (y − ȳ), k of least leave-one-out error."""
-    rank, k = len(spectrum.singular), targets.shape[1]
-    most = min(rank, len(targets) // 2)
-    kept = (np.arange(rank) < np.arange(most + 1)[:, None]).astype(np.float64)
-    components = _least_left_out_error(spectrum.left, targets, kept)
-    projected = spectrum.left.T @ (targets - targets.mean(axis=0))
-    in_components = projected * kept[components].T / spectrum.singular[:, None]
-    at_edge = (components == most) & (most < rank)
-    dof = components.astype(np.float64)
-    return _read_out(spectrum, targets, in_components, np.full(k, np.nan), at_edge, dof)
+def _ridge(spectrum: Spectrum) -> tuple[np.ndarray, ...]:
+    """Per penalty the shares s² / (s² + α) of components that are kept, those that are lost, α, and whether it is an edge."""
+    alphas = ALPHAS[::-1]  # the largest comes first, and wins a tie
+    ratio = spectrum.singular**2 / alphas[:, None]
+    kept, place = ratio / (1 + ratio), np.arange(len(alphas))
+    unshrunk = kept[-1].sum() >= UNSHRUNK * len(spectrum.singular)
+    return kept, 1 / (1 + ratio), alphas, (place == 1) | (place == place[-1]) & ~unshrunk
 
 
-_SOLVERS = {"ols": _least_squares, "ridge": _ridge, "pcr": _principal_components}
+def _principal_components(spectrum: Spectrum) -> tuple[np.ndarray, ...]:
+    """The same per number of components, the first of which are kept whole."""
+    rank = len(spectrum.singular)
+    counts = np.arange(min(rank, len(spectrum.left) // 2) + 1)
+    kept = (np.arange(rank) < counts[:, None]).astype(np.float64)
+    return kept, 1 - kept, np.full(len(counts), np.nan), (counts == counts[-1]) & (counts < rank)
 
 
-def _read_out(
-    spectrum: Spectrum, targets: np.ndarray, in_components: np.ndarray, *about: np.ndarray
-) -> LinearFit:
-    """The coefficients of the features themselves; `about` are alpha, at_edge and dof."""
-    coefficients = (spectrum.right.T @ in_components) / spectrum.scale[:, None]
-    return LinearFit(spectrum.centre, coefficients, targets.mean(axis=0), *about)
+_CANDIDATES = {"ridge": _ridge, "pcr": _principal_components}
 
 
-def _least_left_out_error(left: np.ndarray, targets: np.ndarray, shrinkages: np.ndarray) -> np.ndarray:
-    """For each target the first row of `shrinkages` whose squared leave-one-out error is least."""
-    centred = targets - targets.mean(axis=0)
+def _shrunk(spectrum: Spectrum, targets: np.ndarray, estimator: str) -> LinearFit:
+    """β = V diag(kept / s) Uᵀ (y − ȳ), of the candidate whose leave-one-out error is least."""
+    kept, lost, alphas, at_edge = _CANDIDATES[estimator](spectrum)
+    offsets = targets.mean(axis=0)
+    chosen = _least_left_out_error(spectrum.left, targets - offsets, lost)
+    of_components = kept[chosen].T * (spectrum.left.T @ (targets - offsets))
+    weights = spectrum.mix @ (of_components / spectrum.singular[:, None])
+    about = alphas[chosen], at_edge[chosen], kept.sum(axis=1)[chosen]
+    fitted = offsets + spectrum.left @ of_components
+    return LinearFit(spectrum.centre, spectrum.axes, weights, offsets, fitted, *about)
+
+
+def _least_left_out_error(left: np.ndarray, centred: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """For each target the first row of `lost` whose squared leave-one-out error is least.
+
+    With the hat matrix H = 11ᵀ/n + U diag(kept) Uᵀ the residual of a row that is left out is exactly eᵢ / (1 − Hᵢᵢ)
+    (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
+    """
     projected, leverage = left.T @ centred, left**2
-    errors = np.empty((len(shrinkages), targets.shape[1]))
-    for row, shrinkage in enumerate(shrinkages):
-        free = 1 - 1 / len(targets) - leverage @ shrinkage
-        if free.min() <= RESOLVED:  # a row that nothing but itself predicts
-            errors[row] = np.inf
-            continue
-        left_out = (centred - left @ (shrinkage[:, None] * projected)) / free[:, None]
-        errors[row] = np.einsum("ij,ij->j", left_out, left_out)
+    outside = centred - left @ projected
+    free = 1 - 1 / len(left) - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
+    resolved = free.min(axis=0) > RESOLVED  # else there is a row that nothing but itself predicts
+    free[:, ~resolved] = 1.0
+    if len(lost) * centred.size <= AT_ONCE:
+        left_out = np.tensordot(left, lost.T[:, :, None] * projected[:, None], 1) + outside[:, None]
+        left_out /= free[:, :, None]
+        errors = np.einsum("nak,nak->ak", left_out, left_out)
+    else:  # many targets, such as permutations, whose rows are gone through once per candidate
+        errors = np.empty((len(lost), centred.shape[1]))
+        for row, share in enumerate(lost):
+            left_out = (left * share / free[:, [row]]) @ projected
+            if left.shape[1] < len(left) - 1:  # else nothing is outside
+                left_out += outside / free[:, [row]]
+            errors[row] = np.einsum("nk,nk->k", left_out, left_out)
+    errors[~resolved] = np.inf
     return (errors <= errors.min(axis=0) * TIE).argmax(axis=0)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import special
 
 from scalelib.errors import require, track
-from scalelib.linear import ESTIMATORS, fit_linear, one_thread
+from scalelib.linear import ESTIMATORS, fit_linear, in_threads
 from scalelib.regression import r2, refuse_constant_folds, train_test_splits
 from scalelib.validation import check_choice, check_count, check_labels, check_problem
 
@@ -30,6 +30,7 @@ def permutation_test(
     repeats: int = 10,
     test_size: float = 0.3,
     random_state: int = 0,
+    n_jobs: int | None = None,
 ) -> pd.DataFrame:
     """Whether held-out R² exceeds what measures without any tie to the images would give.
 
@@ -56,6 +57,8 @@ def permutation_test(
         Share held out, in (0, 1).
     random_state : int, default=0
         Seed.
+    n_jobs : int, optional
+        Threads over taps and splits, as in `layerwise_r2`.
 
     Returns
     -------
@@ -95,22 +98,21 @@ def permutation_test(
     require(stratum is not None or not per_stratum, operation, "per_stratum needs strata", "strata=None")
     targets = np.column_stack([y, _permuted(y, [stratum, labels], permutations, seed, operation)])
 
-    parts = [np.arange(len(y))]
-    if per_stratum and stratum is not None:
-        parts = [np.flatnonzero(stratum == code) for code in np.unique(stratum)]
-    statistic = np.zeros((len(arrays), permutations + 1))
-    for part in parts:
+    apart = stratum if per_stratum and stratum is not None else np.zeros(len(y))
+    tasks = []
+    for part in (np.flatnonzero(apart == code) for code in np.unique(apart)):
         of_part = None if labels is None else labels[part]
         splits = train_test_splits(len(part), repeats, test_size, of_part, seed, operation)
         for repeat, (train, test) in enumerate(splits):
             train, test = part[train], part[test]
             refuse_constant_folds(targets, train, test, operation=operation, where=f"repeat {repeat}")
-            label = f"permutations, repeat {repeat + 1} of {repeats}"
-            with one_thread():
-                for row, X in enumerate(track(arrays.values(), total=len(arrays), label=label)):
-                    fit = fit_linear(X[train], targets[train], estimator)
-                    statistic[row] += r2(targets[test], fit.predict(X[test]))
-    statistic /= len(parts) * repeats
+            tasks += [(X, train, test) for X in arrays.values()]
+
+    def held_out(X: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return r2(targets[test], fit_linear(X[train], targets[train], estimator).predict(X[test]))
+
+    scores = track(in_threads(held_out, tasks, n_jobs), total=len(tasks), label="permutations")
+    statistic = np.reshape(list(scores), (-1, len(arrays), permutations + 1)).mean(axis=0)
     return _table(arrays, statistic, estimator)
 
 
@@ -129,9 +131,7 @@ def _permuted(
 ) -> np.ndarray:
     """Measures permuted within cells of one stratum and one group, a permutation per column."""
     levels = [codes for codes in labels if codes is not None]
-    keys = np.stack(levels, axis=1) if levels else np.zeros((len(y), 1), int)
-    cell = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-    cells = [np.flatnonzero(cell == code) for code in range(cell.max() + 1)]
+    cells = [rows.to_numpy() for _, rows in pd.Series(np.arange(len(y))).groupby(levels or [0 * y])]
     possible = sum(_log_arrangements(y[rows]) for rows in cells)
     wanted = np.log(permutations + 1)
     rule = f"at least {permutations + 1} different orders of the measures must be possible"

@@ -97,6 +97,9 @@ def _allowed(candidates: Iterable[str] | None, taps: list[str], *, operation: st
     return [tap for tap in taps if tap in wanted]
 
 
+REPORTED = "half tap object_class n_choose n_report r2_choose r2_report r2_report_sd r2_report_best"
+
+
 def choose_and_report(
     acts: Mapping[str, Any],
     measures: Any,
@@ -169,25 +172,22 @@ def choose_and_report(
             rows = np.flatnonzero(half & (labels == name))
             rule = f"each half needs {MINIMUM_IMAGES} images of a class"
             advice = "Leave the class out, or bring more images (or more groups)"
-            enough, received = len(rows) >= MINIMUM_IMAGES, f"{len(rows)} of class {name!r}"
-            require(enough, operation, rule, received, advice)
+            require(len(rows) >= MINIMUM_IMAGES, operation, rule, f"{len(rows)} of class {name!r}", advice)
             part = {tap: array[rows] for tap, array in arrays.items()}
-            found = layerwise_r2(part, y[rows], groups=None if units is None else units[rows], **how)
-            parts.append(found.assign(object_class=name))
+            how["groups"] = None if units is None else units[rows]
+            parts.append(layerwise_r2(part, y[rows], **how).assign(object_class=name))
         halves.append(pd.concat(parts, ignore_index=True))
     records = []
     for number, (choosing, reporting) in enumerate((halves, halves[::-1]), 1):
         tap = best_layer(choosing, estimator=estimator, candidates=candidates)
         for name in names:
             chose, report = (half[half.object_class == name] for half in (choosing, reporting))
-            n_choose, n_report = (part.n_train.iloc[0] + part.n_test.iloc[0] for part in (chose, report))
-            sizes = {"n_choose": n_choose, "n_report": n_report}
+            sizes = (half.n_train.iloc[0] + half.n_test.iloc[0] for half in (chose, report))
             reported = report.r2_test[report.tap == tap]
             best = report[report.tap.isin(candidates)].groupby("tap").r2_test.mean().max()
-            scores = {"r2_choose": chose.r2_test[chose.tap == tap].mean(), "r2_report": reported.mean()}
-            scores |= {"r2_report_sd": reported.std(ddof=1), "r2_report_best": best}
-            records.append({"half": number, "tap": tap, "object_class": name, **sizes, **scores})
-    return pd.DataFrame(records)
+            scores = chose.r2_test[chose.tap == tap].mean(), reported.mean(), reported.std(ddof=1), best
+            records.append((number, tap, name, *sizes, *scores))
+    return pd.DataFrame(records, columns=REPORTED.split())
 
 
 def first_half(labels: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:

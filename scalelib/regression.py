@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from scalelib.errors import require
-from scalelib.linear import ESTIMATORS, feature_scale, fit_all, one_thread
-from scalelib.validation import (
-    check_activations,
-    check_choice,
-    check_count,
-    check_labels,
-    check_problem,
-    is_constant,
-)
+from scalelib.errors import require, track
+from scalelib.linear import ESTIMATORS, PRECISION, centred, fit_all, in_threads, standardise
+from scalelib.validation import check_activations, check_choice, check_count, check_problem, is_constant
 
-MINIMUM_TRAIN = 3
-MINIMUM_TEST = 2
+MINIMUM_TRAIN, MINIMUM_TEST = 3, 2
 
 
 def train_test_splits(
@@ -44,20 +38,16 @@ def train_test_splits(
     seed = check_count(random_state, name="random_state", operation=operation, minimum=0)
     share = isinstance(test_size, int | float) and 0 < test_size < 1
     require(share, operation, "test_size must be a share between 0 and 1", repr(test_size))
-    labels = check_labels(groups, n_images, name="groups", operation=operation)
-    units = np.arange(n_images) if labels is None else labels
+    units = np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_units = int(units.max()) + 1
     n_held_out = math.ceil(test_size * n_units - 1e-9)
-    rule = "groups must be enough to leave some on each side of a split"
-    received = f"{n_units} group(s), of which test_size={test_size} holds out {n_held_out}"
-    require(labels is None or n_held_out < n_units, operation, rule, received)
     splits = []
     for repeat in range(repeats):
         held_out = np.isin(units, np.random.default_rng([seed, repeat]).permutation(n_units)[:n_held_out])
         train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         rule = f"a split needs at least {MINIMUM_TRAIN} training and {MINIMUM_TEST} test images"
         received = (
-            f"{len(train)} and {len(test)} in repeat {repeat}, of {n_images} images in {n_units} groups"
+            f"{len(train)} and {len(test)} in repeat {repeat}, of {n_units} groups of {n_images} images"
         )
         advice = "Use more images, more even groups, or another test_size."
         require(len(train) >= MINIMUM_TRAIN and len(test) >= MINIMUM_TEST, operation, rule, received, advice)
@@ -65,9 +55,8 @@ def train_test_splits(
     return splits
 
 
-COLUMNS = (
-    "tap channels n_train n_test estimator condition repeat alpha alpha_at_edge dof r2_train r2_test mae_test"
-)
+COLUMNS = ["measure", "tap", "channels", "n_train", "n_test", "estimator", "condition", "repeat"]
+COLUMNS += ["alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"]
 
 
 def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -81,33 +70,34 @@ def refuse_constant_folds(
 ) -> None:
     """Refuse a split that leaves a target without variance on one side, where R² is undefined."""
     for side, rows in (("training", train), ("held-out", test)):
-        for column in columns[rows].T:
-            rule = "measures must vary within each fold, R² is undefined without variance"
-            received = f"{len(rows)} {side} images of {where}, all with the measure {column[0]:g}"
-            advice = "Use more images, measures with fewer ties, or another random_state."
-            require(not is_constant(column), operation, rule, received, advice)
+        constant = is_constant(columns[rows])
+        rule = "measures must vary within each fold, R² is undefined without variance"
+        value = columns[rows[0], constant.argmax()]
+        received = f"{len(rows)} {side} images of {where}, all with the measure {value:g}"
+        advice = "Use more images, measures with fewer ties, or another random_state."
+        require(not constant.any(), operation, rule, received, advice)
 
 
-def _fold_rows(
-    tap: str,
-    X: np.ndarray,
-    columns: np.ndarray,
-    fold: tuple[np.ndarray, np.ndarray],
-    estimators: tuple[str, ...],
-    repeat: int,
-    conditions: tuple[str, ...] = ("true",),
-) -> Iterator[dict[str, Any]]:
-    """A row of `COLUMNS` per estimator and column of targets, fitted on one side of a fold and scored on the other."""
-    train, test = fold
-    for name, fit in fit_all(X[train], columns[train], estimators).items():
-        fitted, predicted = fit.predict(X[train]), fit.predict(X[test])
-        scores = {"alpha": fit.alpha, "alpha_at_edge": fit.at_edge, "dof": fit.dof}
-        scores |= {"r2_train": r2(columns[train], fitted), "r2_test": r2(columns[test], predicted)}
-        scores |= {"mae_test": np.abs(columns[test] - predicted).mean(axis=0)}
-        sizes = {"channels": X.shape[1], "n_train": len(train), "n_test": len(test)}
-        for k, condition in enumerate(conditions):
-            row = {"tap": tap, "estimator": name, "condition": condition, "repeat": repeat, **sizes}
-            yield row | {score: values[k] for score, values in scores.items()}
+def _table(tasks: list[Any], n_jobs: int | None = None) -> pd.DataFrame:
+    """The rows of all tasks of `_fold_rows`, one measure after the other."""
+    rows = track(in_threads(_fold_rows, tasks, n_jobs), total=len(tasks), label="regression")
+    table = pd.DataFrame(chain.from_iterable(rows), columns=COLUMNS)
+    named = [part for _, part in table.groupby("measure", sort=False)]
+    return pd.concat(named, ignore_index=True) if named else table.drop(columns="measure")
+
+
+def _fold_rows(tap: str, X: np.ndarray, names: Sequence[str], kinds: list[Any], fold: Any) -> list[Any]:
+    """A row of `COLUMNS` per estimator and kind (measure, condition), fitted on one side of a fold and scored on the other."""
+    repeat, columns, train, test = fold
+    rows, sizes = [], (X.shape[1], len(train), len(test))
+    for name, fit in fit_all(X[train], columns[train], names).items():
+        predicted = fit.predict(X[test])
+        errors = np.abs(columns[test] - predicted).mean(axis=0)
+        scores = r2(columns[train], fit.fitted), r2(columns[test], predicted), errors
+        about = fit.alpha, fit.at_edge, fit.dof
+        for (measure, condition), *values in zip(kinds, *about, *scores, strict=True):
+            rows.append((measure, tap, *sizes, name, condition, repeat, *values))
+    return rows
 
 
 def random_projection(
@@ -194,23 +184,18 @@ def effective_rank(features: Any, *, kind: str = "entropy") -> float:
     operation = "effective_rank"
     check_choice(kind, ("entropy", "participation"), name="kind", operation=operation)
     X = check_activations({"features": features}, None, operation=operation)
-    centred = X["features"].astype(np.float64)
-    centred = centred - centred.mean(axis=0)
-    singular = np.linalg.svd(centred, compute_uv=False)
-    if singular[0] <= len(centred) * np.finfo(np.float64).eps * np.abs(X["features"]).max():
+    singular = np.linalg.svd(centred(X["features"])[1], compute_uv=False)
+    if singular[0] <= len(X["features"]) * PRECISION * np.abs(X["features"]).max():
         return 0.0
     share = singular / singular.sum()
     if kind == "entropy":
-        share = share[share > 0]
-        return float(np.exp(-(share * np.log(share)).sum()))
+        return float(np.exp(special.entr(share).sum()))
     return float((share**2).sum() ** 2 / (share**4).sum())
 
 
 def _project(tap: str, X: np.ndarray, width: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, zlib.crc32(tap.encode()), X.shape[1], width])
-    features = X.astype(np.float64)
-    standardised = (features - features.mean(axis=0)) / feature_scale(X)
-    return standardised @ rng.normal(size=(X.shape[1], width)) / np.sqrt(width)
+    return standardise(X)[2] @ rng.normal(size=(X.shape[1], width)) / np.sqrt(width)
 
 
 CONDITIONS = ("true", "shuffled")
@@ -226,15 +211,17 @@ def layerwise_r2(
     groups: Any = None,
     conditions: str | Sequence[str] = CONDITIONS,
     random_state: int = 0,
+    n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    """Held-out R² of a measure per tap, repeat and condition.
+    """Held-out R² of one or several measures per tap, repeat and condition.
 
     Parameters
     ----------
     acts : mapping of str to array_like, shape (n_images, channels)
         Pooled activations per tap, finite. Fitted in float64.
-    measures : array_like, shape (n_images,)
-        One concept measure per image, finite and not constant.
+    measures : array_like, shape (n_images,) or (n_images, n_measures), or DataFrame
+        One concept measure per image, finite and not constant; or several, which share the
+        decompositions and cost little more than one.
     estimator : {"ridge", "ols", "pcr"} or sequence of these, default="ridge"
         See `scalelib.linear.fit_linear`. ``ols`` is the paper's.
     repeats : int, default=10
@@ -247,7 +234,10 @@ def layerwise_r2(
         ``shuffled``: the measures in a random order, another one per repeat.
     random_state : int, default=0
         Seed. Splits and orders depend on it, the number of images and `groups` alone, so that
-        taps, conditions, estimators and calls can be compared split by split.
+        taps, measures, conditions, estimators and calls can be compared split by split.
+    n_jobs : int, optional
+        Threads over taps and repeats, as in scikit-learn: None is 1 unless a
+        `joblib.parallel_config` says otherwise, -1 all cores. No bit depends on it.
 
     Returns
     -------
@@ -256,7 +246,8 @@ def layerwise_r2(
         ``n_train``, ``n_test``, ``estimator``, ``condition``, ``repeat``, ``alpha`` (ridge penalty;
         infinite where the training mean predicts best; NaN for others), ``alpha_at_edge`` (penalty
         or number of components at the end of the search), ``dof`` (effective degrees of freedom),
-        ``r2_train``, ``r2_test``, ``mae_test`` (in the unit of the measure).
+        ``r2_train``, ``r2_test``, ``mae_test`` (in the unit of the measure). With several measures
+        their rows follow one another, named in a first column ``measure`` (by position for a matrix).
 
     Raises
     ------
@@ -283,23 +274,23 @@ def layerwise_r2(
     operation = "layerwise_r2"
     estimators = check_choice(estimator, ESTIMATORS, name="estimator", operation=operation)
     conditions = check_choice(conditions, CONDITIONS, name="condition", operation=operation)
-    arrays, y, labels = check_problem(acts, measures, groups=groups, operation=operation)
-    splits = train_test_splits(len(y), repeats, test_size, labels, random_state, operation)
-    targets = [_targets(y, conditions, random_state, repeat) for repeat in range(repeats)]
-    for repeat, (rows, columns) in enumerate(zip(splits, targets, strict=True)):
-        refuse_constant_folds(columns, *rows, operation=operation, where=f"repeat {repeat}")
-    records: list[dict[str, Any]] = []
-    with one_thread():
-        for tap, X in arrays.items():
-            for repeat, (fold, columns) in enumerate(zip(splits, targets, strict=True)):
-                records += _fold_rows(tap, X, columns, fold, estimators, repeat, conditions)
-    return pd.DataFrame(records, columns=COLUMNS.split())
+    arrays, named, labels = check_problem(acts, measures, groups=groups, several=True, operation=operation)
+    columns = np.stack(list(named.values()), axis=1)
+    splits = train_test_splits(len(columns), repeats, test_size, labels, random_state, operation)
+    folds = []
+    for repeat, split in enumerate(splits):
+        targets = _targets(columns, conditions, random_state, repeat)
+        refuse_constant_folds(targets, *split, operation=operation, where=f"repeat {repeat}")
+        folds.append((repeat, targets, *split))
+    kinds = [(name, condition) for name in named for condition in conditions]
+    tasks = [(tap, X, estimators, kinds, fold) for tap, X in arrays.items() for fold in folds]
+    return _table(tasks, n_jobs)
 
 
-def _targets(y: np.ndarray, conditions: tuple[str, ...], random_state: int, repeat: int) -> np.ndarray:
-    order = np.random.default_rng([random_state, repeat, 1]).permutation(len(y))
-    columns = {"true": y, "shuffled": y[order]}
-    return np.stack([columns[condition] for condition in conditions], axis=1)
+def _targets(columns: np.ndarray, conditions: tuple[str, ...], random_state: int, repeat: int) -> np.ndarray:
+    order = np.random.default_rng([random_state, repeat, 1]).permutation(len(columns))
+    both = {"true": columns, "shuffled": columns[order]}
+    return np.stack([both[kind][:, k] for k in range(columns.shape[1]) for kind in conditions], axis=1)
 
 
 def learning_curve(
@@ -370,15 +361,12 @@ def learning_curve(
     rule = "training sizes must be given and fit into every split"
     received = f"{sizes}; the smallest training fold has {fewest} images"
     require(sizes and max(sizes) <= fewest, operation, rule, received)
-    records: list[dict[str, Any]] = []
-    columns = y[:, None]
+    tasks, columns, kinds = [], y[:, None], [(None, "true")]
     for repeat, (train, test) in enumerate(splits):
         ordered = np.random.default_rng([random_state, repeat, 2]).permutation(train)
         for size in sizes:
             part = np.sort(ordered[:size])
             where = f"repeat {repeat} with {size} training images"
             refuse_constant_folds(columns, part, test, operation=operation, where=where)
-            with one_thread():
-                for tap, X in arrays.items():
-                    records += _fold_rows(tap, X, columns, (part, test), names, repeat)
-    return pd.DataFrame(records, columns=COLUMNS.split())
+            tasks += [(tap, X, names, kinds, (repeat, columns, part, test)) for tap, X in arrays.items()]
+    return _table(tasks)

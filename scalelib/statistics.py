@@ -34,9 +34,10 @@ def interval(units: np.ndarray, share: float, level: float) -> tuple[float, floa
     return float(stats.t.ppf((1 + level) / 2, len(units) - 1)) * error, error, float(units.std(ddof=1))
 
 
-def _groups_of(table: pd.DataFrame, by: Sequence[str]) -> Iterable[tuple[Any, pd.DataFrame]]:
-    """Key and rows per combination of columns, in order of appearance; all rows where there are none."""
-    return table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
+def _groups_of(table: pd.DataFrame, by: list[str]) -> Iterable[tuple[dict[str, Any], pd.DataFrame]]:
+    """Labels and rows per combination of columns, in order of appearance; all rows where there are none."""
+    groups: Iterable[Any] = table.groupby(by, sort=False, dropna=False) if by else [((), table)]
+    return ((dict(zip(by, key, strict=True)), group) for key, group in groups)
 
 
 def _labels_of(table: pd.DataFrame) -> list[str]:
@@ -45,12 +46,12 @@ def _labels_of(table: pd.DataFrame) -> list[str]:
 
 
 def _check_table(
-    table: pd.DataFrame, needed: Sequence[str], value: str, unit: str, level: float, operation: str
+    table: pd.DataFrame, labels: list[str], value: str, unit: str, level: float, operation: str
 ) -> None:
     """Refuse a table that lacks a column or a value, an unknown unit, and a level outside (0, 1)."""
     check_choice((unit,), UNITS, name="unit", operation=operation)
     there = ", ".join(map(str, table))
-    for column in needed:
+    for column in [*labels, "repeat", unit, value, "n_train", "n_test"]:
         rule = f"the table needs a column {column!r}"
         require(column in table, operation, rule, there, did_you_mean(column, map(str, table)))
     missing = int(table[value].isna().sum())
@@ -141,11 +142,11 @@ def summarize(
     """
     operation = "summarize"
     by = [by] if isinstance(by, str) else list(by)
-    _check_table(table, [*by, "repeat", unit, value, "n_train", "n_test"], value, unit, level, operation)
+    _check_table(table, by, value, unit, level, operation)
     records = []
-    for key, group in _groups_of(table, by):
-        units, share = _units_of(group, by, value, unit, operation)
-        records.append({**dict(zip(by, key, strict=True)), **_summary(group[value], units, share, level)})
+    for labels, group in _groups_of(table, by):
+        units = _units_of(group, by, value, unit, operation)
+        records.append({**labels, **_summary(group[value], *units, level)})
     summary = pd.DataFrame(records)
     return summary if value.startswith("r2") else summary.drop(columns=["exp_r2_over_e", "paper_label"])
 
@@ -203,17 +204,15 @@ def compare_taps(
     """
     operation = "compare_taps"
     by = [by] if isinstance(by, str) else list(by)
-    needed = ["tap", *by, "repeat", unit, value, "n_train", "n_test"]
-    _check_table(table, needed, value, unit, level, operation)
+    _check_table(table, ["tap", *by], value, unit, level, operation)
     check_choice((a, b), list(dict.fromkeys(table.tap)), name="tap", operation=operation)
     require("tap" not in by, operation, "two taps are compared within a group", f"by={by}")
     records = []
-    both = table[table.tap.isin([a, b])]
-    for key, group in _groups_of(both, by):
+    for labels, group in _groups_of(table[table.tap.isin([a, b])], by):
         pairs = _pair(group, a, b, operation)
-        differences = pairs.assign(**{value: pairs[value] - pairs[f"{value}_of_b"]})
-        units, share = _units_of(differences, by, value, unit, operation)
-        records.append({**dict(zip(by, key, strict=True)), "a": a, "b": b, **_paired(units, share, level)})
+        pairs[value] -= pairs[f"{value}_of_b"]
+        units = _units_of(pairs, by, value, unit, operation)
+        records.append({**labels, "a": a, "b": b, **_paired(*units, level)})
     return pd.DataFrame(records)
 
 

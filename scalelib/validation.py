@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scalelib.errors import did_you_mean, refusing, require
 
@@ -16,27 +17,32 @@ MINIMUM_IMAGES = 5
 
 
 def check_problem(
-    acts: Mapping[str, Any], measures: Any, *, groups: Any = None, operation: str
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
-    """Activations in their own dtype, measures as float64 and groups as codes, which belong together, or a refusal."""
-    y = check_measures(measures, operation=operation)
-    acts = check_activations(acts, len(y), operation=operation)
-    return acts, y, check_labels(groups, len(y), name="groups", operation=operation)
+    acts: Mapping[str, Any], measures: Any, *, groups: Any = None, several: bool = False, operation: str
+) -> tuple[dict[str, np.ndarray], Any, np.ndarray | None]:
+    """Activations in their own dtype, measures as float64 and groups as codes, which belong together, or a refusal.
+
+    `several`: measures by name, which may be the columns of a table or a matrix; a vector is named None.
+    """
+    named = {None: measures}
+    if several and getattr(measures, "ndim", 1) == 2:
+        named = dict(pd.DataFrame(measures).items())
+        require(named, operation, "at least one measure is needed", f"shape {np.shape(measures)}")
+    named = {name: check_measures(y, name, operation=operation) for name, y in named.items()}
+    arrays = check_activations(acts, len(measures), operation=operation)
+    labels = check_labels(groups, len(measures), name="groups", operation=operation)
+    return arrays, named if several else named[None], labels
 
 
-def check_measures(measures: Any, *, operation: str) -> np.ndarray:
-    """Measures as a float64 vector of at least five finite values that are not all the same."""
-    y = _numbers(measures, operation, "measures must be real numbers").astype(np.float64)
-    rule = "measures must be one number per image, a vector"
+def check_measures(measures: Any, name: Any, *, operation: str) -> np.ndarray:
+    """A measure as a float64 vector of at least five finite values that are not all the same."""
+    name = "measures" if name is None else f"measure {name!r}"
+    y = _numbers(measures, operation, f"{name} must be real numbers").astype(np.float64)
+    rule = f"{name} must be one number per image, a vector"
     require(y.ndim == 1, operation, rule, f"shape {y.shape}", "Pass one column at a time.")
     rule = f"at least {MINIMUM_IMAGES} images are needed for a held-out R²"
     require(len(y) >= MINIMUM_IMAGES, operation, rule, f"{len(y)} measures")
-    bad = np.flatnonzero(~np.isfinite(y))
-    if len(bad):
-        received = f"{y[bad[0]]} in row {bad[0]} ({len(bad)} such rows of {len(y)})"
-        advice = "Leave those images out, of the activations as well."
-        require(False, operation, "measures must be finite", received, advice)
-    rule = "measures must vary, R² is undefined without variance"
+    _check_finite(y, name, operation)
+    rule = f"{name} must vary, R² is undefined without variance"
     require(not is_constant(y), operation, rule, f"{len(y)} measures, all {y[0]:g}")
     return y
 
@@ -56,14 +62,18 @@ def check_activations(acts: Any, n_images: int | None, *, operation: str) -> dic
         n_images = len(X) if n_images is None else n_images
         received = f"{len(X)} rows of activations and {n_images} measures"
         require(len(X) == n_images, operation, f"tap {tap!r} needs one row per measure", received)
-        bad = ~np.isfinite(X)
-        if bad.any():
-            rows = np.flatnonzero(bad.any(axis=1))
-            channel = np.flatnonzero(bad[rows[0]])[0]
-            where = f"in tap {tap!r}, row {rows[0]}, channel {channel} ({len(rows)} such rows of {n_images})"
-            require(False, operation, "activations must be finite", f"{X[rows[0], channel]} {where}")
+        _check_finite(X, f"activations of tap {tap!r}", operation)
         arrays[str(tap)] = X
     return arrays
+
+
+def _check_finite(values: np.ndarray, name: str, operation: str) -> None:
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        place = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "channel"), bad[0], strict=False))
+        received = f"{values[tuple(bad[0])]} in {place} ({len({*bad[:, 0]})} such rows of {len(values)})"
+        advice = "Leave those images out, of activations and measures."
+        require(False, operation, f"{name} must be finite", received, advice)
 
 
 def check_labels(labels: Any, n_images: int, *, name: str, operation: str) -> np.ndarray | None:
@@ -101,9 +111,9 @@ def check_count(value: Any, *, name: str, operation: str, minimum: int = 1) -> i
     return int(value)
 
 
-def is_constant(values: np.ndarray) -> bool:
-    """Whether values are all the same, up to the rounding of float64."""
-    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
+def is_constant(values: np.ndarray) -> np.ndarray:
+    """Whether the values of a vector, or of each column, are all the same, up to the rounding of float64."""
+    return np.asarray(np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0))
 
 
 def _numbers(values: Any, operation: str, rule: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from scalelib.errors import DataError
-from scalelib.linear import ALPHAS, ESTIMATORS, feature_scale, fit_linear
+from scalelib.linear import ALPHAS, ESTIMATORS, fit_linear, standardise
 from scalelib.regression import _targets, layerwise_r2, learning_curve, train_test_splits
 
 SHAPES = pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_constant_channels_and_rounding_noise_on_them_have_no_part_in_the_fit():
         plain, padded = (one_row(values, y, estimator=estimator)[0] for values in (X, constant))
         assert padded.r2_test == pytest.approx(plain.r2_test, rel=1e-9)
     noise = np.float32(7) * (1 + np.finfo(np.float32).eps * np.random.default_rng(0).integers(0, 2, 60))
-    scale = feature_scale(np.column_stack([X, noise]).astype(np.float32))
+    scale = standardise(np.column_stack([X, noise]).astype(np.float32))[1]
     assert np.isinf(scale).tolist() == [False] * 6 + [True]
 
 
@@ -246,17 +246,46 @@ def test_the_table_is_tidy_in_the_order_received_and_inputs_stay():
     assert (layerwise_r2({"z": X, "a": X}, y, repeats=3, random_state=1).r2_test != table.r2_test).all()
 
 
-def test_the_number_of_threads_does_not_change_a_bit():
+def test_the_number_of_threads_and_jobs_does_not_change_a_bit():
     code = (
-        "import numpy as np; from scalelib.regression import layerwise_r2; r = np.random.default_rng(0);"
-        "X = r.normal(size=(300, 500)); t = layerwise_r2({'a': X}, X[:, 0] + r.normal(size=300), repeats=2);"
-        "print(t.r2_test.map(float.hex).tolist())"
+        "import numpy as np; from scalelib import layerwise_r2, permutation_test; r = np.random.default_rng(0);"
+        "X = r.normal(size=(300, 500)); y = X[:, 0] + r.normal(size=300); acts = {'a': X, 'b': X[:, :90]}\n"
+        "for n in (None, 1, 3):\n"
+        "    t = layerwise_r2(acts, y, estimator=['ols', 'ridge', 'pcr'], repeats=3, n_jobs=n)\n"
+        "    p = permutation_test(acts, y, permutations=300, repeats=2, n_jobs=n)\n"
+        "    print([*t.r2_test.map(float.hex), *t.dof.map(float.hex), *p.null_mean.map(float.hex)])"
     )
-    command, answers = [sys.executable, "-c", code], set()
+    command, answers = [sys.executable, "-c", code], []
     for n in ("1", "2"):
         threads = os.environ | {"OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n}
-        answers.add(subprocess.run(command, env=threads, capture_output=True, text=True, check=True).stdout)
-    assert len(answers) == 1
+        run = subprocess.run(command, env=threads, capture_output=True, text=True, check=True)
+        answers += run.stdout.splitlines()
+    assert len(answers) == 6
+    assert len(set(answers)) == 1
+
+
+def test_several_measures_have_the_rows_that_each_has_alone():
+    X, y = problem(60, 90)
+    table = pd.DataFrame({"width": y, "area": y**2, "noise": X[:, 3]}, index=np.arange(60)[::-1])
+    options = {"estimator": ESTIMATORS, "repeats": 3}
+    found = layerwise_r2({"a": X, "b": X[:, :7]}, table, **options)
+    unnamed = layerwise_r2({"a": X, "b": X[:, :7]}, table.to_numpy(), **options)
+    assert unnamed.measure.unique().tolist() == [0, 1, 2]
+    for place, name in enumerate(table):
+        alone = layerwise_r2({"a": X, "b": X[:, :7]}, table[name], **options)
+        for several, key in ((found, name), (unnamed, place)):
+            rows = several[several.measure == key].drop(columns="measure").reset_index(drop=True)
+            pd.testing.assert_frame_equal(rows, alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [1e-3, 1.0])
+def test_rounding_of_the_mean_is_no_direction_to_fit(offset):
+    """Features that vary little about a common value, as a softmax of random weights."""
+    X, y = problem(60, 300)
+    row, train, _ = one_row(offset + 1e-9 * (X - X.mean(axis=0)), y, estimator="ols")
+    assert row.dof == len(train) - 1
+    plain = one_row(X, y, estimator="ols")[0]
+    assert row.r2_test == pytest.approx(plain.r2_test, rel=1e-4)
 
 
 @pytest.mark.parametrize(("n", "d"), [(150, 20), (150, 300)], ids=["tall", "wide"])
@@ -275,7 +304,7 @@ def test_shuffled_measures_are_in_another_order_each_time_but_the_same_for_every
     values = table.pivot(index="repeat", columns="tap", values="r2_test")
     assert (values.a == values.b).all()
     assert table.r2_train.max() < 0.5
-    orders = [_targets(y, ("shuffled", "true"), 0, repeat) for repeat in range(3)]
+    orders = [_targets(y[:, None], ("shuffled", "true"), 0, repeat) for repeat in range(3)]
     assert all((np.sort(columns, axis=0) == y[:, None]).all() for columns in orders)
     assert all((columns[:, 1] == y).all() for columns in orders)
     assert len({tuple(columns[:, 0]) for columns in [*orders, orders[0]]} - {tuple(y)}) == 3
@@ -366,6 +395,8 @@ def holed(value, row=7, column=2):
         ({"y": (np.arange(30) == 3).astype(float)}, ["within each fold", "all with the measure 0"]),
         ({"y": [1.0, 2.0, 3.0, 4.0]}, ["at least 5", "4 measures"]),
         ({"y": ["a"] * 30}, ["measures", "real numbers"]),
+        ({"y": pd.DataFrame({"a": np.arange(30.0), "flat": 1.0})}, ["measure 'flat' must vary"]),
+        ({"y": np.ones((30, 0))}, ["at least one measure", "(30, 0)"]),
         ({"estimator": "rigde"}, ["'rigde'", "Did you mean 'ridge'?", "'ols'"]),
         ({"estimator": ["ols", "ols"]}, ["once"]),
         ({"conditions": "shufled"}, ["'shufled'", "Did you mean 'shuffled'?"]),

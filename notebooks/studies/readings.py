@@ -5,10 +5,13 @@ Knows a profile's entries, images and tables; draws nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -145,6 +148,11 @@ def example_rows(table: pd.DataFrame, *, per_class: int, random_state: int = 0) 
     return rows
 
 
+def all_cores() -> AbstractContextManager[Any]:
+    """Regressions on the threads that the job was given, or on all cores that this process may use, while the block runs."""
+    return joblib.parallel_config(n_jobs=int(os.environ.get("OMP_NUM_THREADS") or joblib.cpu_count()))
+
+
 def layerwise_by_class(
     acts: Activations,
     table: pd.DataFrame,
@@ -157,10 +165,10 @@ def layerwise_by_class(
     parts = []
     for object_class, rows in table.groupby("object_class", sort=True).indices.items():
         chosen = {tap: values[rows] for tap, values in acts.items()}
-        for measure in measures:
-            values = table[measure].to_numpy()[rows]
+        values = table[list(measures)].iloc[rows]
+        with all_cores():
             part = layerwise_r2(chosen, values, estimator=list(estimators), **options)
-            parts.append(part.assign(object_class=object_class, measure=measure))
+        parts.append(part.assign(object_class=object_class, measure=part.pop("measure")))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -194,9 +202,10 @@ def permutation_by_network(
     """Permutation test of every tap of each network, the measure permuted within each class."""
     parts = []
     for reading in readings:
-        part = permutation_test(
-            reading.activations, table[measure], strata=table.object_class, per_stratum=True, **options
-        )
+        with all_cores():
+            part = permutation_test(
+                reading.activations, table[measure], strata=table.object_class, per_stratum=True, **options
+            )
         parts.append(_named(part, reading))
     return pd.concat(parts, ignore_index=True)
 
@@ -207,7 +216,10 @@ def choose_taps(
     """The tap that the pruning rule picks on each half of the images, with its mean R² over classes on the other."""
     parts = []
     for reading in readings:
-        report = choose_and_report(reading.activations, table[measure], classes=table.object_class, **options)
+        with all_cores():
+            report = choose_and_report(
+                reading.activations, table[measure], classes=table.object_class, **options
+            )
         scores = ["r2_choose", "r2_report", "r2_report_best"]
         means = report.groupby(["half", "tap"], as_index=False)[scores].mean()
         means.insert(2, "depth", [_depth(reading, tap) for tap in means.tap])

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelib.cli import add_network_arguments, fed_with, load, network_arguments, positive
-from scalelib.errors import DataError, ResultsError, require, track
+from scalelib.errors import DataError, ResultsError, require
 
 CURVES = {"true": "measures", "shuffled": "shuffled measures"}
 
@@ -89,17 +89,13 @@ def _check_writable(folder: Path) -> None:
 
 
 def _regress(acts: dict[str, Any], table: Any, options: argparse.Namespace) -> dict[str, Any]:
-    import pandas as pd
-
     from scalelib.pruning import choose_and_report
     from scalelib.regression import layerwise_r2
     from scalelib.statistics import summarize
 
     how = {name: getattr(options, name) for name in ("estimator", "repeats", "random_state")}
     how["groups"] = table.get("group")
-    taps = track(acts, label="regression", unit="tap")
-    parts = [layerwise_r2({tap: acts[tap]}, table.measure, **how) for tap in taps]
-    rows = pd.concat(parts, ignore_index=True)
+    rows = layerwise_r2(acts, table.measure, **how)
     tables = {"layerwise_r2": rows, "summary": summarize(rows)}
     try:
         tables["choice"] = choose_and_report(acts, table.measure, **how)

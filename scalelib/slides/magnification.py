@@ -195,11 +195,11 @@ def fit_magnification(
 
 def _whitened_axes(features: np.ndarray) -> np.ndarray:
     """Principal axes of standardised features, so scaled that projections have variance 1; at most 32."""
-    spectrum = decompose(features, standardise=True)
+    spectrum = decompose(features)
     require(spectrum.singular.size, "fit_magnification", "features differ from patch to patch", "equal ones")
     kept = min(COMPONENTS, int((spectrum.singular > 1e-6 * spectrum.singular[0]).sum()))
     unit = math.sqrt(len(features)) / spectrum.singular[:kept]
-    return np.asarray(spectrum.right[:kept].T / spectrum.scale[:, None] * unit)
+    return np.asarray(spectrum.axes @ spectrum.mix[:, :kept] * unit)
 
 
 def _distance(places: np.ndarray, reference: np.ndarray) -> np.ndarray:
