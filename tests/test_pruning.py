@@ -262,7 +262,7 @@ def test_groups_stay_in_one_half_and_classes_stay_balanced() -> None:
     [
         ({"classes": ["common"] * 40 + ["rare"] * 8}, "of class 'rare'"),
         ({"measures": np.ones(48)}, "measures must vary"),
-        ({"groups": np.repeat([0, 1], 24)}, "groups must be enough"),
+        ({"groups": np.repeat([0, 1], 24)}, "0 and 24 in repeat 0, of 1 groups"),
     ],
 )
 def test_halves_that_cannot_be_split_are_refused(options: dict[str, Any], words: str) -> None:

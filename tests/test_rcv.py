@@ -71,7 +71,7 @@ def no_signal() -> tuple[np.ndarray, np.ndarray]:
     ("X", "y", "options", "words"),
     [
         (np.eye(10), np.ones(10), {}, "must vary"),
-        (np.full((10, 2), np.nan), np.arange(10), {"tap": "mixed8"}, "'mixed8', row 0"),
+        (np.full((10, 2), np.nan), np.arange(10), {"tap": "mixed8"}, "'mixed8' must be finite"),
         (np.eye(10), np.arange(10), {"estimator": "pls"}, "unknown estimator 'pls'"),
         (*no_signal(), {"tap": "late"}, "of 'late'; the mean of the 60 measures is the best prediction"),
         (np.ones((60, 3)), no_signal()[1], {"estimator": "ols"}, "the best prediction"),
