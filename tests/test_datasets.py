@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 
 from scalelib.results import read_results
@@ -89,14 +88,6 @@ def test_variance_divides_as_it_was_built():
 @pytest.fixture
 def results():
     return read_results(ROOT / "results" / "compact" / "01_datasets")
-
-
-def test_the_page_shows_the_data_of_the_other_pages(results):
-    blocks = yaml.safe_load((ROOT / "profiles" / "compact.yaml").read_text())["notebooks"]
-    for name in ("dataset", "dataset_options"):
-        assert results.card.data["parameters"][name] == blocks["05_histopathology_transfer"][name]
-    other = read_results(ROOT / "results" / "compact" / "04_layerwise_r2")
-    pd.testing.assert_frame_equal(results.table("scale"), other.table("scale_histogram"), check_dtype=False)
 
 
 def test_counts_of_table_1_add_up_and_agree_with_the_slides(results):

@@ -9,11 +9,8 @@ import pandas as pd
 import pytest
 from study_tables import HIGH, LOW, MID, corrected, layerwise
 
-from scalelib.pruning import best_layer
-from scalelib.results import read_results
 from studies import s04_layerwise
 
-ARCHIVE = Path(__file__).parents[1] / "results" / "compact"
 PAPER = Path(__file__).parents[1] / "paper"
 
 
@@ -25,19 +22,6 @@ def study(*, random: tuple[float, ...] = (0.0, 0.1, 0.2)) -> pd.DataFrame:
     shuffled = layerwise({tap: [-0.1, -0.2, 0.0] for tap in taps}, condition="shuffled")
     others = [layerwise(taps, estimator="ols", spread=0.0), layerwise(taps, measure="area_ratio")]
     return pd.concat([layerwise(taps), shuffled, *seeds, *others], ignore_index=True)
-
-
-def test_the_one_rule_gives_the_archived_peaks_and_the_taps_that_the_transfer_cut_at():
-    rows = read_results(ARCHIVE / "04_layerwise_r2").table("layerwise_r2")
-    answers = read_results(ARCHIVE / "04_layerwise_r2").table("answers").set_index(["network", "weights"])
-    runs = read_results(ARCHIVE / "05_histopathology_transfer").table("runs")
-    assert len(answers) == 3
-    peaks = {
-        who: best_layer(rows[(rows.network == who[0]) & (rows.weights == who[1])]) for who in answers.index
-    }
-    assert peaks == answers.peak_tap.to_dict()
-    cut = runs[runs.row == "pruned"].groupby("network").tap.unique()
-    assert cut.map(list).to_dict() == {network: [tap] for (network, _), tap in peaks.items()}
 
 
 class TestCurves:
