@@ -90,6 +90,7 @@ def test_a_picture_is_like_itself() -> None:
 
 @recomputes(f"{NAME}/predictions_by_size")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_predictions_are_those_of_the_photographs(
     voc_root: Path, imagenet_samples: list[Path], keras_models: Path, weights_root: Path
 ) -> None:

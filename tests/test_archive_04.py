@@ -119,6 +119,7 @@ def test_extended_rows_that_the_main_study_has_too_are_the_same() -> None:
 
 @recomputes(f"{NAME}/extended_r2")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_extended_rows_are_those_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     reading, data = read_all("MobileNet 0.25"), photographs()
     acts = {
@@ -221,6 +222,7 @@ def test_permutation_is_that_of_the_photographs(voc_root: Path, keras_models: Pa
 
 @recomputes(f"{NAME}/chosen_taps")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_chosen_taps_are_those_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     again = readings.choose_taps([read_all("MobileNet 0.25")], photographs().table)
     agree(f"{NAME}/chosen_taps", again, keys=[*WHO, "half"], abs=R2)

@@ -122,6 +122,7 @@ def test_channels_have_the_preferences_and_their_panel() -> None:
 
 @recomputes(f"{NAME}/channels")
 @pytest.mark.data
+@pytest.mark.exhaustive
 def test_weights_of_channels_are_those_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
     reading = read_all("MobileNet 0.25")
     acts = {tap: reading.activations[tap] for tap in ("conv_pw_2", "conv_pw_5")}

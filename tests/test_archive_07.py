@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from archive_rows import ARCHIVE, ROOT, agree, archived, photographs, read_all, recomputes, settings
+from archive_rows import (
+    ARCHIVE,
+    ROOT,
+    agree,
+    archived,
+    network_of,
+    photographs,
+    read_all,
+    recomputes,
+    settings,
+)
 from scipy import stats
 
 from scalelib.regression import random_projection
@@ -75,9 +85,10 @@ def test_theory_is_its_formula() -> None:
 @recomputes(f"{NAME}/sweep")
 @pytest.mark.data
 def test_sweep_is_that_of_the_photographs(voc_root: Path, keras_models: Path) -> None:
-    reading = read_all("MobileNet 0.25")
+    spec = network_of("04_layerwise_r2", "MobileNet 0.25")
+    [reading] = read_networks([spec], photographs().images, taps=["conv_pw_4"])
     again = peak_sweep(
-        {"conv_pw_4": reading.activations["conv_pw_4"]}, photographs().table.sqrt_area_ratio, ratios=[0.6, 2.0],
+        reading.activations, photographs().table.sqrt_area_ratio, ratios=[0.6, 2.0],
         repeats=settings(NAME)["repeats"],
     )  # fmt: skip
     again = again.assign(**reading.labels, panel="MobileNet 0.25, imagenet")

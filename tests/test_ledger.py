@@ -210,7 +210,7 @@ def test_an_edited_number_and_an_unknown_test_are_refused_by_name(results, tmp_p
         build_ledger(tmp_path, tmp_path / "none")
 
 
-@pytest.mark.parametrize("archived", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("archived", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_command_prints_and_writes_every_status(results, tmp_path, capsys, archived):
     folder = ROOT / "results" if archived else results
     names = {kind: str(tmp_path / f"x.{kind}") for kind in ("json", "csv")}

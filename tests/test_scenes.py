@@ -136,12 +136,13 @@ def test_measures_follow_from_the_box_as_in_voc(size):
 
 def test_the_mask_fills_its_box_and_nothing_outside(many):
     few = many.select(np.arange(200))
-    for mask, (x0, y0, x1, y1) in zip(masks_of(few), few.table[BOX].to_numpy(), strict=True):
+    masks = masks_of(few)
+    for mask, (x0, y0, x1, y1) in zip(masks, few.table[BOX].to_numpy(), strict=True):
         rows, columns = np.flatnonzero((mask > 0.5).any(axis=1)), np.flatnonzero((mask > 0.5).any(axis=0))
         over = np.array([x0 - columns[0], y0 - rows[0], columns[-1] + 1 - x1, rows[-1] + 1 - y1])
         assert over.max() <= 0.5  # a pixel counts when its centre is inside
         assert over.min() >= -2.2  # the tips of a star are narrower than a pixel
-    np.testing.assert_allclose(masks_of(few).sum(axis=(1, 2)), few.table.mask_area, rtol=1e-5)
+    np.testing.assert_allclose(masks.sum(axis=(1, 2)), few.table.mask_area, rtol=1e-5)
 
 
 def test_the_pixels_change_inside_the_masks_alone(pairs):
