@@ -86,7 +86,7 @@ test-all: lint
 # Each notebook is executed once: what is compared here is what `make book` then finds up to date.
 notebooks-check: $(SETUP)
 	$(SNAKEMAKE) --config profile=control -- executed
-	$(BIN)/python -m pytest --executed=book/executed/control notebooks/*.ipynb
+	$(BIN)/python -m pytest -p tests.executed_copies --executed=book/executed/control notebooks/*.ipynb
 
 notebooks-test: $(SETUP)
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks/*.ipynb

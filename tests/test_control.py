@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from built import scenes
+from built import eager, scenes
 from sklearn.linear_model import RidgeCV
 
 from scalelib import control
@@ -183,6 +183,7 @@ def tiny(*, classes: int, seed: int = 0) -> keras.Model:
 
 
 @pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
+@eager()
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, small):
     build = tiny if small else control.build_control
     monkeypatch.setattr(control, "build_control", build)
@@ -213,6 +214,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, s
     assert [file.name for file in (tmp_path / "parts").iterdir()] == [whole["file"]]
 
 
+@eager()
 def test_the_command_writes_weights_and_card_and_can_repeat_itself(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(control, "build_control", tiny)
     monkeypatch.setitem(train_control.train.__kwdefaults__, "held_out", 50)

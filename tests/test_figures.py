@@ -202,7 +202,7 @@ def drawn(request: pytest.FixtureRequest) -> Iterator[Figure]:
     with mpl.rc_context():
         plotting.use_style()
         fig = FIGURES[request.param]()
-        fig.canvas.draw()
+        fig.draw_without_rendering()
         yield fig
     plt.close("all")
 

@@ -126,7 +126,8 @@ def test_executed_copies_are_compared_with_stored_outputs_as_nbval_does(tmp_path
     copy = json.loads(source.read_text(encoding="utf-8"))
     change([cell for cell in copy["cells"] if cell["cell_type"] == "code"][cell])
     (tmp_path / source.name).write_text(json.dumps(copy), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "--color=no", f"--executed={tmp_path}", str(source)]
+    plugin = ["-p", "tests.executed_copies", f"--executed={tmp_path}"]
+    command = [sys.executable, "-m", "pytest", "--color=no", *plugin, str(source)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert re.search(words, done.stdout), done.stdout
     assert done.returncode == (words != "passed")

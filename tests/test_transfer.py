@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from built import eager
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -133,6 +134,7 @@ def test_going_on_equals_not_having_stopped(tmp_path, precision):
     assert models[0].layers[-1].compute_dtype == "float32"
 
 
+@eager()
 def test_the_state_of_another_run_is_refused(tmp_path):
     fit(tmp_path, data="a", epochs=2)
     for change, rule in (
@@ -144,6 +146,7 @@ def test_the_state_of_another_run_is_refused(tmp_path):
             fit(tmp_path, **change)
 
 
+@eager()
 def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_state(tmp_path, monkeypatch):
     good, _ = fit(tmp_path, epochs=2)
     before = (tmp_path / STATE).read_bytes()
@@ -159,6 +162,7 @@ def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_state(tm
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
+@eager()
 def test_frozen_batchnorm_keeps_its_statistics_and_training_moves_them(tmp_path, mode):
     model = small_model()
     norm = model.layers[1]
@@ -168,6 +172,7 @@ def test_frozen_batchnorm_keeps_its_statistics_and_training_moves_them(tmp_path,
     assert (kept, norm.momentum) == (mode == "frozen", 0.5)
 
 
+@eager()
 def test_standardised_targets_do_not_depend_on_their_units(tmp_path):
     (px, _), (other, _) = fit(tmp_path / "px"), fit(tmp_path / "other", factor=1000.0)
     assert np.allclose(px.loss, other.loss, rtol=1e-4)
@@ -208,7 +213,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     data = load_rendered(folder / "slides", n_slides=(2, 2, 2), **cut)
     plans = runs.plan_transfer([TINY], {"tiny": "conv1"}, schedule={"epochs": 2, "batchnorm_momentum": 0.5})
     images = np.stack([data.images[i] for i in range(len(data.images))])
-    assert runs.run_plans(plans, data.table, images, folder / "runs", data_digest=data.digest) == {}
+    with eager():
+        assert runs.run_plans(plans, data.table, images, folder / "runs", data_digest=data.digest) == {}
     return data, plans, images, folder / "runs"
 
 
@@ -235,6 +241,7 @@ def test_every_planned_run_is_trained_collected_and_left_alone(study: Study) -> 
         runs.target_values(data.table, "size")
 
 
+@eager()
 def test_a_run_whose_loss_is_not_finite_is_named_and_the_others_are_trained(
     study: Study, tmp_path: Path
 ) -> None:

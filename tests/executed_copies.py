@@ -1,6 +1,6 @@
-"""``pytest --executed FOLDER notebooks``: nbval's comparison of stored outputs with copies that the workflow executed.
+"""nbval's comparison of the outputs stored in notebooks with copies that the workflow executed; no kernel runs.
 
-No kernel runs: ``make book`` and this check share one execution.
+``pytest -p tests.executed_copies --executed=FOLDER notebooks/*.ipynb``: `make book` and this check share one execution.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> IPyNbFile | None:
-    if parent.config.getoption("executed", None) and file_path.suffix == ".ipynb":
+    if parent.config.option.executed and file_path.suffix == ".ipynb":
         return _Notebook.from_parent(parent, path=file_path)
     return None
 
