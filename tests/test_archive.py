@@ -1,7 +1,7 @@
 """Every archived table has a test that computes rows of it again: from images and weights, or from the table it follows from.
 
 A number that is edited together with its digest is then seen. Derived tables are computed again whole; of tables of
-measurements, each test takes a sample of its own; those that take long run in `make test-all`.
+measurements, each test takes a sample of its own. Tests that take long run in `make test-all`.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ def test_padding_rows_are_those_of_the_small_networks() -> None:
 
 
 @recomputes(f"{NAME}/noise_summary")
+@pytest.mark.exhaustive
 def test_summary_follows() -> None:
     again = s03_noise.summarize_noise(archived(f"{NAME}/noise_r2"))
     agree(f"{NAME}/noise_summary", again, keys=["network", "weights", *CURVE], whole=True, **ROUNDED)

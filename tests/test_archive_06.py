@@ -91,6 +91,7 @@ def test_responses_are_those_of_the_networks(
 
 
 @recomputes(f"{NAME}/preferred")
+@pytest.mark.exhaustive
 def test_preferences_follow_from_the_responses() -> None:
     tuning = archived(f"{NAME}/tuning")
     parts = [

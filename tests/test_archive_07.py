@@ -58,6 +58,7 @@ def test_defaults_of_the_notebook_are_those_of_the_card() -> None:
 
 
 @recomputes(f"{NAME}/known_case")
+@pytest.mark.exhaustive
 def test_known_case_is_computed_again() -> None:
     parts = []
     for case, decay in {"all directions alike": 0.0, "steep spectrum": 1.0}.items():

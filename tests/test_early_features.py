@@ -52,7 +52,7 @@ def gabor(frequency: float, orientation: float) -> np.ndarray:
 KNOWN = [(1 / 16, 0), (0.1, 60), (0.17, 90), (0.25, 120), (0.31, 30)]
 
 
-@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize("activation", ["relu", pytest.param("linear", marks=pytest.mark.exhaustive)])
 def test_gabor_kernels_prefer_the_frequency_and_orientation_they_were_made_with(activation):
     kernel = np.stack([gabor(*known) for known in KNOWN], axis=-1)
     tuning = frequency_tuning(network(kernel, activation=activation), ["conv"])

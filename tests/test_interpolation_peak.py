@@ -128,6 +128,7 @@ def test_planted_peak_is_found_on_images_that_did_not_choose_it():
     assert (against_end.low > 0).all()
 
 
+@pytest.mark.exhaustive
 def test_without_a_planted_peak_none_is_found_beyond_the_level():
     significant = 0
     for seed in range(6):

@@ -101,6 +101,7 @@ def test_training_learns_and_keeps_the_best_validation_weights(tmp_path):
     assert history.loss.iloc[-1] < 0.5 * history.loss.iloc[0]
 
 
+@eager()
 def test_patience_stops_after_epochs_without_a_better_one(tmp_path):
     """The same epochs as without patience, up to the stop, and a rerun trains nothing more."""
     options = {"epochs": 12, "learning_rate": 0.3}
