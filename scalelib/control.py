@@ -7,13 +7,11 @@ one scale only and has none.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from scalelib.errors import WeightsError, did_you_mean
-from scalelib.graph import keras, loadable
+from scalelib.graph import keras
 
 ASSETS = Path(__file__).parent / "assets"
 INPUT_SIZE = (64, 64)
@@ -34,15 +32,6 @@ _BLOCKS = (
 TAPS = {f"conv{k}": f"conv{k}_relu" for k in range(1, len(_BLOCKS) + 1)} | {
     name: name for name in ("pre_softmax", "softmax")
 }
-
-
-def weights_path(weights: str | os.PathLike[str]) -> Path:
-    """The file of shipped weights, by their name, or the file given."""
-    file = ASSETS / f"control_{weights}.weights.h5" if weights in WEIGHTS else Path(weights)
-    hint = did_you_mean(str(weights), [*WEIGHTS, "random"]) or "A file must exist and hold its weights"
-    rule = f"no weights {str(weights)!r} of control; there are {', '.join(WEIGHTS)} and random"
-    loadable(file.is_file(), rule, file, hint, WeightsError)
-    return file
 
 
 def build_control(

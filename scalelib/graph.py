@@ -12,7 +12,6 @@ import os
 import random
 import re
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,35 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from scalelib.errors import NetworkError, ScalelibError, brief, require
-
-
-@contextmanager
-def _captured_stderr() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2; let it out again if the block fails."""
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # no descriptor 2 in this process: nothing to hold back
-        yield
-        return
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sink.seek(0)
-            os.write(kept, sink.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
+from scalelib.errors import NetworkError, ScalelibError, refusing, require
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-with _captured_stderr():
+sys.stderr.flush()
+_kept, _nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(_nowhere, 2)  # TensorFlow greets past Python's stderr
+try:
     import keras
+finally:
+    os.dup2(_kept, 2)
+    os.close(_kept)
+    os.close(_nowhere)
 
 # Images of many sizes trace one graph per size, on purpose; TensorFlow would warn of it in every notebook.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -209,6 +192,11 @@ def has_kernel(operation: Any) -> bool:
     return any(len(weight.shape) >= 2 for weight in getattr(operation, "weights", []))
 
 
+def is_float(array: Any) -> bool:
+    """Whether an array, of whatever library, holds weights, and no counter or random state."""
+    return "float" in str(array.dtype)
+
+
 def adopt(model: Any, *, name: str) -> tuple[Any, list[Step]]:
     """A model that Keras has just built, under lasting names and with its logits as a tensor; and its graph.
 
@@ -221,16 +209,15 @@ def adopt(model: Any, *, name: str) -> tuple[Any, list[Step]]:
         operation.name = f"{prefix}_{counts[prefix]}" if counts[prefix] else prefix
         counts[prefix] += 1
     if any(is_nested(operation) for operation in model.operations):
-        return copy_model(model, name=name)
+        return copy_model(model, name=name, share=True)
     steps: list[Step] = []
 
     def note(operation: Any, *args: Any, **kwargs: Any) -> Any:
         steps.append(Step(operation, _tensors((args, kwargs)), _tensors(operation.output)))
         return operation.output  # of the call that Keras has made: nothing is called again
 
-    graph = keras.Model(model.inputs[0], model.outputs[0])
-    _walked(graph, graph.inputs[0], lambda layer: layer, note)
-    return _with_logits(graph, steps, name)
+    _walked(model, model.input, lambda layer: layer, note)
+    return _with_logits(model, steps, name)
 
 
 def copy_model(
@@ -239,12 +226,13 @@ def copy_model(
     name: str | None = None,
     input_size: tuple[int | None, int | None] | None = None,
     keep_weights: bool = True,
+    share: bool = False,
 ) -> tuple[Any, list[Step]]:
     """Copy a functional or sequential model: new layers, the same weights, the same function; and its graph.
 
     Nested models are unrolled, so that every layer is within reach; a softmax fused into the last layer becomes one of
     its own. The graph's order is one in which every input is made before it is read. Without `keep_weights` the
-    weights are fresh, but statistics of input normalisation are kept.
+    weights are fresh, but statistics of input normalisation are kept. With `share` the layers are the model's own.
     """
     source = _single_graph(model)
     shape = list(source.inputs[0].shape)
@@ -252,7 +240,9 @@ def copy_model(
     advice = "Give the whole network, from an RGB image on: a grey one needs a layer before it that makes grey of RGB"
     loadable(len(shape) == 4 and shape[-1] == 3, "a network reads one RGB image", received, advice)
     shape[1:3] = input_size or shape[1:3]
-    image = keras.Input(batch_shape=shape, dtype=source.inputs[0].dtype, name="image")
+    image = source.inputs[0]
+    if not share:
+        image = keras.Input(batch_shape=shape, dtype=image.dtype, name="image")
     names: Counter[str] = Counter()  # two nested models may use the same one
     copies: dict[int, tuple[Any, Any]] = {}
     steps: list[Step] = []
@@ -270,21 +260,17 @@ def copy_model(
         steps.append(Step(operation, _tensors((args, kwargs)), _tensors(result)))
         return result
 
-    try:
+    rule = f"the layers of {model.name!r} cannot be built anew"
+    advice = "Every layer must work from its get_config, and at this input size"
+    with refusing("load_network", rule, f"images of shape {tuple(shape[1:])}", advice, error=NetworkError):
         if any(is_nested(operation) for operation in source.operations):
-            output = _unrolled(source, image, {}, clone, call)
+            output = _unrolled(source, image, {}, (lambda own: own) if share else clone, call)
         else:
             output = _walked(source, image, clone, call).outputs[0]
         for copied, original in copies.values():
             kept = keep_weights or isinstance(original, keras.layers.Normalization)
             if kept and getattr(original, "weights", []):
                 copied.set_weights(original.get_weights())
-    except NetworkError:
-        raise
-    except Exception as error:
-        rule = f"the layers of {model.name!r} cannot be built anew for images of shape {tuple(shape[1:])}"
-        advice = "Every layer must work from its get_config, and at this input size"
-        loadable(False, rule, brief(error), advice)
     return _with_logits(keras.Model(image, output), steps, name or model.name)
 
 
@@ -353,11 +339,11 @@ def _cloned(operation: Any, name: str) -> Any:
     try:
         return operation.__class__.from_config(operation.get_config() | {"name": name})
     except Exception as error:
-        if not getattr(operation, "weights", []):
-            return operation  # a Lambda, for instance: without weights there is nothing to keep apart
-        received = f"a {type(operation).__name__}; {brief(error)}"
-        advice = "Its get_config must return the arguments of its constructor"
-        loadable(False, f"layer {operation.name!r} cannot be copied", received, advice)
+        if getattr(operation, "weights", []):
+            raise ValueError(
+                f"layer {name!r} cannot be copied, a {type(operation).__name__}; {error}"
+            ) from error
+        return operation  # a Lambda, for instance: without weights there is nothing to keep apart
 
 
 def _tensors(structure: Any) -> tuple[Any, ...]:

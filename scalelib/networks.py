@@ -9,36 +9,32 @@ import inspect
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 
 from scalelib import control, graph, squeezenet
 from scalelib.datasets import sources
-from scalelib.errors import WeightsError, brief, did_you_mean
-from scalelib.graph import Step, copy_model, keras, loadable, seeded, weights_digest
-from scalelib.results import has_digest
-from scalelib.taps import choose_taps, resolve, taps_of
+from scalelib.datasets.sources import PathLike
+from scalelib.errors import NetworkError, WeightsError, did_you_mean, refusing
+from scalelib.graph import Step, copy_model, is_float, keras, loadable, seeded, weights_digest
+from scalelib.taps import choose_taps, reach_of, resolve, taps_of
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
 Size = tuple[int, int] | None
 AnySize = tuple[int | None, int | None] | None
-PathLike = str | os.PathLike[str]
 
-# Side in px where it is not 224, the side of the others.
-_TRAINED_AT = {
-    "InceptionV3": 299, "InceptionResNetV2": 299, "Xception": 299, "NASNetLarge": 331,
-    "EfficientNetB1": 240, "EfficientNetB2": 260, "EfficientNetB3": 300, "EfficientNetB4": 380,
-    "EfficientNetB5": 456, "EfficientNetB6": 528, "EfficientNetB7": 600,
-    "EfficientNetV2B1": 240, "EfficientNetV2B2": 260, "EfficientNetV2B3": 300,
-    "EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480, "SqueezeNet": 227, "control": 64,
-}  # fmt: skip
+_UNFIT = "They must be those of the network, or of its beginning, with its options, and finite numbers"
+# Name, and width and side where they matter → file and digest, with and without the classifier; side in px if not 224.
+PUBLISHED: dict[str, dict[str, Any]] = json.loads((control.ASSETS / "imagenet_files.json").read_text("utf-8"))
 _OURS: dict[str, Any] = {"SqueezeNet": squeezenet.build_squeezenet, "control": control.build_control}
 
 
@@ -69,6 +65,9 @@ class Network:
         SHA-256 over names, shapes and bytes of all weight arrays.
     steps : list of Step
         The model's graph.
+    weights_end : str or None
+        The last tap that the weight file reaches, where it holds the network's beginning only: what
+        comes after it is not there, neither as a tap nor as a layer.
     """
 
     name: str
@@ -81,6 +80,7 @@ class Network:
     weights_seed: int | None
     weights_digest: str
     steps: list[Step] = field(repr=False, compare=False)
+    weights_end: str | None = None
 
     def tensor(self, tap: str) -> Any:
         """The symbolic output of a tap.
@@ -98,7 +98,7 @@ class Network:
         Raises
         ------
         NetworkError
-            If there is no such tap.
+            If there is no such tap, or the weights end before it.
         """
         return self.step(tap).outputs[0]
 
@@ -110,7 +110,12 @@ class Network:
 
 def resolve_tap(net: Network, name: str, *, operation: str = "resolve_tap") -> str:
     """A key of ``net.taps`` from that name, its layer's, or one used by the paper or an older Keras."""
-    return resolve(name, net.taps, network=net.name, operation=operation)
+    return resolve(name, net.taps, network=_told(net.name, net.weights_end), operation=operation)
+
+
+def _told(name: str, weights_end: str | None) -> str:
+    """A network's name for messages about its taps."""
+    return f"{name}, whose weights end at {weights_end}" if weights_end else name
 
 
 def load_network(
@@ -134,9 +139,10 @@ def load_network(
     weights : str or path-like, default="imagenet"
         ``"imagenet"``: the published weights, which must lie on this machine; nothing is downloaded.
         ``"random"``: fresh weights from `weights_seed`. Else a weight file, by path or by bare name
-        (data root's ``weights/``, then Keras's ``models/``). A model that is given keeps its own
-        weights unless this is ``"random"`` or a file. For ``"control"``: ``"all_scales"`` (also by
-        default), ``"one_scale"``, ``"random"`` or a file.
+        (data root's ``weights/``, then Keras's ``models/``); of one that holds a network's beginning
+        only, the network ends at its last complete tap (``weights_end``). A model that is given keeps
+        its own weights unless this is ``"random"`` or a file. For ``"control"``: ``"all_scales"``
+        (also by default), ``"one_scale"``, ``"random"`` or a file.
     weights_seed : int, default=0
         Seed of random weights; no global generator is touched.
     input_size : int, (int, int) or "any", optional
@@ -160,9 +166,11 @@ def load_network(
     Raises
     ------
     NetworkError
-        If the name, a tap or an option is unknown, or the model cannot be read layer by layer.
+        If the name, a tap or an option is unknown, the weights end before a tap that is asked for, or
+        the model cannot be read layer by layer.
     WeightsError
-        If the weight file is missing, damaged or made for another network.
+        If the weight file is missing, damaged or made for another network, fits no beginning of this
+        one, or holds values that are not finite.
 
     Examples
     --------
@@ -181,20 +189,35 @@ def load_network(
             weights = control.WEIGHTS[0]
     with seeded(weights_seed):
         if architecture:
-            source = _build(architecture, weights, weights_seed, size, data_root, options)
+            source, file = _build(architecture, weights, weights_seed, size, data_root, options)
             name = architecture if options.get("alpha", 1) == 1 else f"{architecture} {options['alpha']}"
             model, steps, label = *graph.adopt(source, name=name), Path(weights).name
         else:
             what = "a model that is given takes no options"
             loadable(not options, what, ", ".join(options), "They go with a network's name")
-            name, model, steps, label = _given(name_or_model, weights, size, data_root)
+            name, model, steps, label, file = _given(name_or_model, weights, size, data_root)
+            source = model
     default = control.TAPS if architecture == "control" else taps_of(architecture, steps)
+    reach = load_weight_file(source, steps, file) if file else len(steps)
+    end = None
+    if 0 < reach < len(steps):
+        steps = steps[:reach]
+        model = keras.Model(model.inputs[0], steps[-1].outputs[0], name=model.name)
+        there = {step.name for step in steps}
+        default = {tap: layer for tap, layer in default.items() if layer in there}
+        end = next(reversed(default), steps[-1].name)
+    unset = next((layer.name for layer in model.layers if not _is_finite(layer)), None)
+    received = (
+        f"layer {unset!r} is the first without weights that fit" if unset else "more than the network has"
+    )
+    rule = f"weights {label!r} do not fit, or are damaged"
+    loadable(reach and not unset, rule, received, _UNFIT, WeightsError)
     bound, bound_name = _preprocessing(preprocess or architecture or "raw")
     shape = model.input_shape[1:3]
     return Network(
         name=name,
         model=model,
-        taps=choose_taps(taps, default, steps, name),
+        taps=choose_taps(taps, default, steps, _told(name, end)),
         preprocess=bound,
         preprocess_name=bound_name,
         input_size=None if None in shape else (shape[0], shape[1]),
@@ -202,6 +225,7 @@ def load_network(
         weights_seed=weights_seed if weights == "random" else None,
         weights_digest=weights_digest(steps),
         steps=steps,
+        weights_end=end,
     )
 
 
@@ -245,51 +269,46 @@ def application_names() -> list[str]:
 
 def _build(
     name: str, weights: PathLike, seed: int, size: AnySize, root: PathLike | None, options: dict[str, Any]
-) -> Any:
-    """A network known by name, with its weights."""
+) -> tuple[Any, Path | None]:
+    """A network known by name, with fresh weights, and the file of those that it is to have."""
     known = [*application_names(), *_OURS]
     hint = did_you_mean(name, known) or f"Known: {', '.join(known)}"
     loadable(name in known, f"no network {name!r}", repr(name), hint)
-    size = size or (_TRAINED_AT.get(name, 224),) * 2
+    size = size or (PUBLISHED.get(name, {}).get("side", 224),) * 2
     file = None
-    if name == "control" and weights != "random":
-        file = control.weights_path(weights)
+    if name == "control" and weights in control.WEIGHTS:
+        file = control.ASSETS / f"control_{weights}.weights.h5"
     elif weights == "imagenet":
         file = find_imagenet_file(name, root=root, input_size=size, **options)
     elif weights != "random":
-        file = sources.find_weights(weights, root=root)
+        hint = did_you_mean(str(weights), ("imagenet", "random", *control.WEIGHTS))
+        file = sources.find_weights(weights, root=root, advice=hint)
     build = _OURS.get(name) or getattr(keras.applications, name)
     own: dict[str, Any] = {"input_size": size} | ({"seed": seed} if name == "control" else {})
     if name not in _OURS:
         own = {"weights": None, "input_tensor": keras.Input((*size, 3), name="image")}
-    try:
-        model = build(**own, **options)
-    except (TypeError, ValueError) as error:
-        ours = {*own, "input_shape", "classifier_activation", "pooling", "name"}
-        takes = ", ".join(option for option in inspect.signature(build).parameters if option not in ours)
-        received = f"input_size={size}, {options}; {brief(error)}"
-        loadable(False, f"{name} cannot be built with these options", received, f"Options of {name}: {takes}")
-    if file is not None:
-        load_weight_file(model, file, network=name)
-    return model
+    ours = {*own, "input_shape", "classifier_activation", "pooling", "name"}
+    takes = ", ".join(option for option in inspect.signature(build).parameters if option not in ours)
+    rule, received = f"{name} cannot be built with these options", f"input_size={size}, {options}"
+    with refusing("load_network", rule, received, f"Options of {name}: {takes}", error=NetworkError):
+        return build(**own, **options), file
 
 
 def _given(
     model: Any, weights: PathLike, size: AnySize, root: PathLike | None
-) -> tuple[str, Any, list[Step], str]:
-    """A model that somebody brings, as an object or a file: its name, its copy, the graph, its weights' name."""
+) -> tuple[str, Any, list[Step], str, Path | None]:
+    """A model that somebody brings, or its file: its name, its copy, the graph, its weights' name, a file of others."""
     label = "random" if weights == "random" else "given"
     if isinstance(model, str | os.PathLike):
         file = sources.find_weights(model, root=root)
         label = label if weights == "random" else file.name
-        with _readable(file, "Custom classes must be registered (keras.saving) and imported first"):
+        with _readable(file):
             model = keras.models.load_model(file, compile=False)
     copy, steps = copy_model(model, input_size=size, keep_weights=weights != "random")
-    if weights not in ("random", "imagenet"):
-        file = sources.find_weights(weights, root=root)
-        load_weight_file(copy, file, network=model.name)
-        label = file.name
-    return model.name, copy, steps, label
+    if weights in ("random", "imagenet"):
+        return model.name, copy, steps, label, None
+    file = sources.find_weights(weights, root=root)
+    return model.name, copy, steps, file.name, file
 
 
 def _size(size: int | tuple[int, int] | str | None) -> AnySize:
@@ -338,12 +357,6 @@ def _preprocessing(wanted: str | Preprocess) -> tuple[Preprocess, str]:
     return preprocess, f"keras.applications.{module}.preprocess_input"
 
 
-@cache
-def _published() -> dict[str, dict[str, tuple[str, str | None]]]:
-    """Name, and width and side where they matter → file and digest, with and without the classifier."""
-    return json.loads((control.ASSETS / "imagenet_files.json").read_text("utf-8"))
-
-
 def imagenet_file(
     name: str,
     *,
@@ -361,70 +374,62 @@ def imagenet_file(
     height, width = input_size or (224, 224)
     sides = [height, 224] if height == width else [224]
     keys = [*(f"{kind} {float(alpha)} {side}" for side in sides), name]
-    key = next((key for key in keys if key in _published()), "")
-    widths = sorted({float(key.split()[-2]) for key in _published() if key.startswith(f"{kind} ")})
+    key = next((key for key in keys if key in PUBLISHED), "")
+    widths = sorted({float(key.split()[-2]) for key in PUBLISHED if key.startswith(f"{kind} ")})
     rule = f"there are no published ImageNet weights for {name} with these options"
     advice = f"With weights, alpha is one of {tuple(widths)}; with weights='random', any value works"
     loadable(key, rule, f"alpha={alpha}, minimalistic={minimalistic}", advice, WeightsError)
-    return _published()[key]["top" if include_top else "no_top"]
+    return PUBLISHED[key]["top" if include_top else "no_top"]
 
 
 def find_imagenet_file(name: str, *, root: PathLike | None = None, **options: Any) -> Path:
     """Where a network's ImageNet weights lie on this machine, undamaged; if they do not, how to fetch them."""
-    folders = [sources.data_root(root) / "weights", sources.keras_home() / "models"]
-    top = options.get("include_top", True)
+    top, models = options.get("include_top", True), sources.keras_home() / "models"
     (wanted, digest), (other, _) = (
         imagenet_file(name, **options | {"include_top": on}) for on in (top, not top)
     )
-    here = [folder / wanted for folder in folders if (folder / wanted).is_file()]
     flags = f" --alpha {options['alpha']}" if "alpha" in options else ""
-    hint = f"Put it into {folders[1]}, or run: scalelib fetch --weights {name}{flags}{'' if top else ' --no-top'}"
-    if any((folder / other).is_file() for folder in folders):
-        hint += f"\n{other} is here: load_network({name!r}, include_top={not top}, …) would use it"
-    received = f"no {wanted} in {' or '.join(map(str, folders))}"
-    rule = f"the ImageNet weights of {name} are not on this machine"
-    loadable(here, rule, received, hint, WeightsError)
-    whole, received = has_digest(here[0], digest), f"{here[0]}, whose digest is not {digest}"
-    advice = "Delete it, and fetch it again"
-    loadable(whole, f"{wanted} is damaged", received, advice, WeightsError)
-    return here[0]
+    flags += "" if top else " --no-top"
+    advice = f"Put it into {models}, or run: scalelib fetch --weights {name}{flags}"
+    if any((folder / other).is_file() for folder in (sources.data_root(root) / "weights", models)):
+        advice += f"\n{other} is here: load_network({name!r}, include_top={not top}, …) would use it"
+    return sources.find_weights(wanted, root=root, checksum=digest, advice=advice)
 
 
-def load_weight_file(model: Any, file: Path, *, network: str) -> None:
-    """Load every array of a model from a file, in place, or refuse.
+def load_weight_file(model: Any, steps: list[Step], file: Path) -> int:
+    """Load the weights in a file, of a network or of its beginning, in place; how many steps of its graph they reach.
 
-    The file: ``.weights.h5`` or ``.h5`` as ``save_weights`` writes it, a whole model as ``.keras`` or ``.h5``, or
-    SqueezeNet's Deep Compression file ``.net``.
+    Those that the file lacks, or has in another shape, are NaN afterwards. The file: ``.weights.h5`` or ``.h5`` as
+    ``save_weights`` writes it, a whole model as ``.keras`` or ``.h5``, or SqueezeNet's Deep Compression file ``.net``.
     """
-    advice = f"It must hold all arrays of {network}, with its options; fetch a damaged one again"
-    with _readable(file, advice):
+    with _readable(file):
         if file.suffix == ".net":
             squeezenet.load_deep_compression(model, file)
-        elif file.suffix == ".keras":
-            model.set_weights(keras.models.load_model(file, compile=False).get_weights())
-        else:  # Keras skips what the file lacks with no more than a warning
-            for layer in model.layers:
-                unset = [np.where(_is_float(array), np.nan, array) for array in layer.get_weights()]
-                layer.set_weights(unset)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                model.load_weights(file)
-            for layer in model.layers:
-                if any(_is_float(array) and np.isnan(array).any() for array in layer.get_weights()):
-                    raise ValueError(f"it holds no weights, or NaN, for layer {layer.name!r}")
+            return len(steps)
+        reach = reach_of(_shapes_in(file), steps)
+        part = keras.Model(model.inputs[0], steps[reach - 1].outputs[0]) if 0 < reach < len(steps) else model
+        for layer in part.layers:
+            layer.set_weights([np.where(is_float(array), np.nan, array) for array in layer.get_weights()])
+        by_name = None if reach or file.name.endswith((".weights.h5", ".keras")) else True
+        with warnings.catch_warnings():  # Keras warns of what it leaves as it was
+            warnings.simplefilter("ignore", UserWarning)
+            part.load_weights(file, skip_mismatch=True, by_name=by_name)
+        return reach
 
 
-def _is_float(array: np.ndarray) -> bool:
-    return np.issubdtype(array.dtype, np.floating)
+def _shapes_in(file: Path) -> Counter[tuple[int, ...]]:
+    """How many weight arrays of each shape a file holds; of optimisers and random states nothing."""
+    found: list[Any] = []
+    with h5py.File(zipfile.ZipFile(file).open("model.weights.h5") if file.suffix == ".keras" else file) as h5:
+        (h5.get("layers") or h5.get("model_weights") or h5).visititems(lambda _, item: found.append(item))
+        return Counter(item.shape for item in found if isinstance(item, h5py.Dataset) and is_float(item))
 
 
-@contextmanager
-def _readable(file: Path, advice: str) -> Iterator[None]:
-    """Say in one sentence why a file of weights cannot be used, whatever a library raises."""
-    try:
-        yield
-    except WeightsError:
-        raise
-    except Exception as error:
-        rule = f"the file {file.name} does not fit, or is damaged"
-        loadable(False, rule, f"{file}; {brief(error)}", advice, WeightsError)
+def _is_finite(layer: Any) -> bool:
+    return all(np.isfinite(array).all() for array in layer.get_weights() if is_float(array))
+
+
+def _readable(file: Path) -> AbstractContextManager[None]:
+    """Make one refusal of whatever a library raises of a file of weights."""
+    rule = f"weights {file.name!r} do not fit, or are damaged"
+    return refusing("load_network", rule, file, _UNFIT, error=WeightsError)

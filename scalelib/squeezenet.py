@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scalelib.errors import WeightsError
-from scalelib.graph import keras, loadable
+from scalelib.graph import keras
 
 CHANNEL_MEANS = (104.0, 117.0, 123.0)  # blue, green, red
 _SQUEEZE_EXPAND = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: (48, 192),
@@ -54,41 +53,34 @@ def read_deep_compression(
     `shapes` are those of the kernels, in the file's order. Little endian. One ``uint32`` per convolution: how many
     entries are stored. Then for each convolution a codebook of 256 ``float32``; the biases; one code byte per entry;
     one 4-bit gap per entry, low nibble first. Entry *i* stands at position Σ_{j≤i} (gap_j + 1) − 1 of the flattened
-    (out, in, height, width) kernel; every other position has code 0.
+    (out, in, height, width) kernel; every other position has code 0. A file of another form is a ``ValueError``.
     """
-    content = file.read_bytes()
-    position = 0
-
-    def fits(ok: bool, rule: str, received: str) -> None:
-        advice = "Fetch it again: scalelib fetch --weights SqueezeNet"
-        loadable(ok, f"{file.name} {rule}", f"{file}: {received}", advice, WeightsError)
-
-    def take(count: int, dtype: str) -> np.ndarray:
-        nonlocal position
-        start, position = position, position + count * np.dtype(dtype).itemsize
-        wanted = f"{len(content)} bytes, at least {position} wanted"
-        fits(position <= len(content), "ends early; it is truncated or no such file", wanted)
-        return np.frombuffer(content, dtype, count, start)
-
-    counts = take(len(shapes), "<u4")
     weights = {}
-    for (name, (height, width, n_in, n_out)), stored in zip(shapes.items(), counts.tolist(), strict=True):
-        size = height * width * n_in * n_out
-        entries = f"{stored} stored entries for {name}, whose kernel has {size}"
-        fits(stored <= size, "does not fit this network", entries)
-        codebook, bias = take(256, "<f4"), take(n_out, "<f4")
-        codes, nibbles = take(stored, "u1"), take((stored + 1) // 2, "u1")
-        gaps = np.stack([nibbles & 15, nibbles >> 4], axis=1).ravel()[:stored]
-        places = np.cumsum(gaps.astype(np.int64) + 1) - 1
-        last = places[-1] if stored else 0
-        beyond = f"an entry at position {last} of {name}, whose kernel has {size}"
-        fits(last < size, "does not fit this network", beyond)
-        dense = np.zeros(size, np.uint8)
-        dense[places] = codes
-        kernel = codebook[dense].reshape(n_out, n_in, height, width).transpose(2, 3, 1, 0)
-        weights[name] = (np.ascontiguousarray(kernel, np.float32), bias.astype(np.float32))
-    left = f"{len(content)} bytes, {position} read"
-    fits(position == len(content), "has bytes left over; it is for another network", left)
+    with file.open("rb") as stream:
+
+        def take(count: int, dtype: str) -> np.ndarray:
+            array = np.fromfile(stream, dtype, count)
+            if len(array) < count:
+                raise ValueError(f"it ends early, at byte {stream.tell()}")
+            return array
+
+        counts = take(len(shapes), "<u4").tolist()
+        for (name, (height, width, n_in, n_out)), stored in zip(shapes.items(), counts, strict=True):
+            size = height * width * n_in * n_out
+            if stored > size:
+                raise ValueError(f"{stored} stored entries for {name}, whose kernel has {size}")
+            codebook, bias = take(256, "<f4"), take(n_out, "<f4")
+            codes, nibbles = take(stored, "u1"), take((stored + 1) // 2, "u1")
+            gaps = np.stack([nibbles & 15, nibbles >> 4], axis=1).ravel()[:stored]
+            places = np.cumsum(gaps.astype(np.int64) + 1) - 1
+            if stored and places[-1] >= size:
+                raise ValueError(f"an entry at position {places[-1]} of {name}, whose kernel has {size}")
+            dense = np.zeros(size, np.uint8)
+            dense[places] = codes
+            kernel = codebook[dense].reshape(n_out, n_in, height, width).transpose(2, 3, 1, 0)
+            weights[name] = (np.ascontiguousarray(kernel, np.float32), bias.astype(np.float32))
+        if stream.read(1):
+            raise ValueError("it has bytes left over; it is for another network")
     return weights
 
 

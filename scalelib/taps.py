@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from scalelib.errors import NetworkError, did_you_mean, require
-from scalelib.graph import Step, auto_named, fields, has_kernel, keras, loadable
+from scalelib.graph import Step, auto_named, fields, has_kernel, is_float, keras, loadable
 
+_ADDITIONS = r"conv\d_block\d+_add"
 # Architecture, and the layers that are its taps.
 _KNOWN = {
     "InceptionV3": r"mixed\d+",
-    "ResNet(50|101|152)": r"conv\d_block\d+_add",
+    "ResNet(50|101|152)?": _ADDITIONS,
+    "DenseNet(121|169|201)": r"conv1_relu|conv\d_block\d+_concat|relu",
     "MobileNet": r"conv_pw_\d+",
     "MobileNetV2": r"(expanded_conv|block_\d+)_(add|project_BN)|out_relu",
     "SqueezeNet": r"pool1|fire\d",
@@ -37,12 +39,15 @@ _NORMALISATIONS = (
 def taps_of(architecture: str | None, steps: Sequence[Step]) -> dict[str, str]:
     """The default taps of a network, from input to output: tap name → name of the layer whose output is read.
 
-    ResNet: ``add1`` …, the residual additions counted from 1, as the paper does. MobileNet: the blocks' pointwise
+    ResNet, and any model with its layers' names: ``add1`` …, the residual additions counted from 1, as the paper does.
+    DenseNet: the concatenations, and the last batch normalisation's ReLU, ``relu``. MobileNet: the blocks' pointwise
     convolutions before batch normalisation and ReLU (behind average pooling, batch normalisation is an affine map of
     each channel, to which a standardised linear read-out is blind; the ReLU is not: ``taps=["conv_pw_13_relu"]``
     reads after it). MobileNetV2: the block's addition, else its projection. All end with ``pre_softmax`` (the
     logits) and ``softmax`` where there is a classifier.
     """
+    if architecture is None and any(re.fullmatch(_ADDITIONS, step.name) for step in steps):
+        architecture = "ResNet"
     layers = next((layers for name, layers in _KNOWN.items() if re.fullmatch(name, architecture or "")), None)
     if layers is None:
         return taps_from_graph(steps)
@@ -84,11 +89,7 @@ def taps_from_graph(steps: Sequence[Step]) -> dict[str, str]:
     learned = [i for i in sources if has_kernel(steps[i].operation)]
     convolutions = [i for i in learned if i in stride]
     first = min(convolutions, default=0)
-    cuts, last_read = [], max(readers[-1], default=-1)
-    for i in sources:
-        if last_read <= i >= first and len(steps[i].outputs[0].shape) in (2, 4):
-            cuts.append(i)  # nothing made earlier is read later
-        last_read = max([last_read, *readers[i]])
+    cuts = [i for i in _cuts(sources, readers) if i >= first and len(steps[i].outputs[0].shape) in (2, 4)]
 
     def ends_block(i: int) -> bool:
         """Several maps come together, or a convolution without activation is read by the next one."""
@@ -136,6 +137,28 @@ def _wires(steps: Sequence[Step]) -> tuple[dict[int, list[int]], dict[int, list[
             for source in read:
                 readers[source].append(i)
     return sources, readers
+
+
+def _cuts(sources: Iterable[int], readers: Mapping[int, list[int]]) -> Iterator[int]:
+    """The steps through which everything later must pass: nothing made earlier is read later."""
+    last_read = max(readers[-1], default=-1)
+    for i in sources:
+        if last_read <= i:
+            yield i
+        last_read = max([last_read, *readers[i]])
+
+
+def reach_of(held: Counter[tuple[int, ...]], steps: Sequence[Step]) -> int:
+    """How many steps from the first on have weights of just these shapes, and can stand alone; 0: none."""
+    ends, reach = {*_cuts(*_wires(steps)), len(steps) - 1}, 0
+    shapes: Counter[tuple[int, ...]] = Counter()
+    first = {step.operation: i for i, step in reversed(list(enumerate(steps)))}
+    for i, step in enumerate(steps):
+        weights = getattr(step.operation, "weights", []) if first[step.operation] == i else []
+        shapes.update(tuple(weight.shape) for weight in weights if is_float(weight))
+        if i in ends and held and shapes == held:
+            reach = i + 1
+    return reach
 
 
 def resolve(name: str, taps: Mapping[str, str], *, network: str, operation: str) -> str:

@@ -10,7 +10,7 @@ from built import eager, scenes
 from sklearn.linear_model import RidgeCV
 
 from scalelib import control
-from scalelib.control import ASSETS, INPUT_SIZE, TAPS, WEIGHTS, preprocess, weights_path
+from scalelib.control import ASSETS, INPUT_SIZE, TAPS, WEIGHTS, preprocess
 from scalelib.errors import WeightsError
 from scalelib.graph import keras
 from scalelib.networks import load_network
@@ -76,10 +76,10 @@ def test_random_weights_come_from_their_seed_alone():
 
 def test_unknown_absent_and_truncated_weights_are_refused(tmp_path):
     cut = tmp_path / "cut.weights.h5"
-    cut.write_bytes(weights_path("one_scale").read_bytes()[:100_000])
+    cut.write_bytes((ASSETS / "control_one_scale.weights.h5").read_bytes()[:100_000])
     for weights, rule in (
         ("al_scales", "'all_scales'"),
-        (tmp_path / "no.weights.h5", "no weights"),
+        (tmp_path / "no.weights.h5", "there is no file"),
         (cut, "damaged"),
     ):
         with pytest.raises(WeightsError, match=rule):
@@ -91,7 +91,7 @@ def test_unknown_absent_and_truncated_weights_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_shipped_weights_are_those_on_the_card_measured_on_scenes_apart(card, name):
-    entry, file = card["networks"][name], weights_path(name)
+    entry, file = card["networks"][name], ASSETS / f"control_{name}.weights.h5"
     assert (file.name, digest_file(file)) == (entry["file"], entry["sha256"])
     assert file.stat().st_size == entry["bytes"] < 2_000_000
     assert card["classes"] == list(CLASSES)

@@ -12,7 +12,8 @@ from built import built
 
 from scalelib.activations import extract
 from scalelib.graph import keras
-from scalelib.networks import _TRAINED_AT, Network, application_names, describe, load_network
+from scalelib.networks import PUBLISHED as FILES
+from scalelib.networks import Network, application_names, describe, load_network
 from scalelib.pruning import prune
 
 layers = keras.layers
@@ -39,7 +40,7 @@ XCEPTION = ["stage2_block1", "stage3_block1", *(f"stage4_block{k}" for k in rang
         ("SqueezeNet", {}, ["pool1", *(f"fire{k}" for k in range(2, 10)), *OUTPUTS]),
         ("control", {}, [*(f"conv{k}" for k in range(1, 12)), *OUTPUTS]),
         ("VGG16", {"input_size": 32, "classes": 5}, [*VGG, "fc1", "fc2", *OUTPUTS]),
-        ("DenseNet121", {"include_top": False}, ["conv1_relu", *DENSE]),
+        ("DenseNet121", {"include_top": False}, ["conv1_relu", *DENSE, "relu"]),
         ("ResNet50V2", {"include_top": False}, ["conv1_conv", *RESIDUAL]),
         ("Xception", {"include_top": False}, ["block1_conv2_act", *XCEPTION, "block14_sepconv2_act"]),
     ],
@@ -268,4 +269,4 @@ def pooled(net: Network, tap: str, x: np.ndarray) -> np.ndarray:
 )
 def test_default_size_is_that_of_keras_with_its_classifier(name):
     theirs = getattr(keras.applications, name)(weights=None, classes=2)
-    assert theirs.input_shape[1] == _TRAINED_AT.get(name, 224)
+    assert theirs.input_shape[1] == FILES.get(name, {}).get("side", 224)

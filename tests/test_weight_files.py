@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import h5py
 import keras.src.utils.file_utils as keras_files
 import numpy as np
 import pytest
 from built import built
 
-from scalelib.errors import WeightsError
+from scalelib.activations import extract
+from scalelib.errors import NetworkError, WeightsError
 from scalelib.graph import keras
-from scalelib.networks import Network, application_names, imagenet_file, load_network
+from scalelib.networks import Network, application_names, describe, imagenet_file, load_network
+from scalelib.pruning import prune
 from scalelib.squeezenet import build_squeezenet, read_deep_compression
 
 small_net = partial(load_network, "MobileNet", alpha=0.25, input_size=64, weights="random")
@@ -143,15 +146,134 @@ def test_a_damaged_file_and_one_of_another_network_are_named_with_the_reason(tmp
     whole = saved(mobilenet(), tmp_path / f"own{suffix}").read_bytes()
     for number, cut in enumerate((b"", b"<html>404</html>", whole[: len(whole) // 2], whole[:-100])):
         (tmp_path / f"damaged{number}{suffix}").write_bytes(cut)
-    others = [{"alpha": 0.5}, {"include_top": False}, {"classes": 7}]
+    others = [{"alpha": 0.5}, {"classes": 7}]
     for number, other in enumerate([built("SqueezeNet", input_size=64), *(mobilenet(**o) for o in others)]):
         saved(other, tmp_path / f"other{number}{suffix}")
     refused = [*tmp_path.glob("damaged*"), *tmp_path.glob("other*")]
-    assert len(refused) == 8
+    assert len(refused) == 7
     for file in refused:
-        with pytest.raises(WeightsError, match="does not fit, or is damaged") as caught:
+        with pytest.raises(WeightsError, match="do not fit, or are damaged") as caught:
             small_net(weights=file)
-        assert str(file) in str(caught.value)
+        assert file.name in str(caught.value)
+
+
+# --- files that hold a beginning -----------------------------------------------------------------
+
+
+def beginning(layer: str, file: Path) -> keras.Model:
+    """A MobileNet that ends at a layer, by Keras alone, with fresh weights in a file."""
+    whole = keras.applications.MobileNet(alpha=0.25, weights=None, input_shape=(64, 64, 3))
+    part = keras.Model(whole.input, whole.get_layer(layer).output)
+    part.save_weights(file) if file.name.endswith(".weights.h5") else part.save(file)
+    return part
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+@pytest.mark.parametrize(
+    ("layer", "end"),
+    [("conv_pw_6", "conv_pw_6"), ("conv_pw_13_relu", "conv_pw_13"), ("conv1_bn", "conv1_relu")],
+)
+def test_a_network_ends_where_its_weights_end(tmp_path, suffix, layer, end):
+    part = beginning(layer, tmp_path / f"part{suffix}")
+    load = partial(small_net, weights=tmp_path / f"part{suffix}")
+    if layer == "conv1_bn":  # before the first tap
+        with pytest.raises(NetworkError, match="whose weights end at conv1_relu offers none of its own"):
+            load()
+    net = load(taps=[layer])
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    ours = keras.Model(net.model.inputs[0], net.tensor(layer))(x)
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(part(x)))
+    with pytest.raises(
+        NetworkError, match=rf"'softmax' in MobileNet 0.25, whose weights end at {end}; taps are"
+    ):
+        load(taps=["softmax"])
+
+
+def test_what_a_beginning_lacks_is_said_by_extract_prune_and_tables(tmp_path):
+    beginning("conv_pw_6", tmp_path / "part.weights.h5")
+    net = small_net(weights=tmp_path / "part.weights.h5")
+    assert (net.weights_end, list(net.taps)[-1]) == ("conv_pw_6", "conv_pw_6")
+    assert describe(net).tap.tolist() == list(net.taps)
+    assert net.model.count_params() == describe(net).parameters.iloc[-1]
+    words = r"'conv_pw_9' in MobileNet 0.25, whose weights end at conv_pw_6"
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    for ask in (net.tensor, lambda tap: prune(net, at=tap), lambda tap: extract(net, images, taps=tap)):
+        with pytest.raises(NetworkError, match=words):
+            ask("conv_pw_9")
+    assert mobilenet().weights_end is None
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_with_their_layer(tmp_path, suffix, value):
+    net = small_net()
+    kernel = net.model.get_layer("conv_dw_3").get_weights()
+    kernel[0][0, 0, 0, 0] = value
+    net.model.get_layer("conv_dw_3").set_weights(kernel)
+    file = saved(net, tmp_path / f"own{suffix}")
+    for load in (partial(small_net, weights=file), partial(load_network, net.model), *[partial(load_network, str(file))] * (suffix != ".weights.h5")):  # fmt: skip
+        with pytest.raises(WeightsError, match="'conv_dw_3' is the first"):
+            load()
+
+
+def test_a_hole_is_refused_and_the_first_missing_layer_named(tmp_path):
+    file = saved(small_net(), tmp_path / "own.weights.h5")
+    with h5py.File(file, "a") as h5:
+        del h5["layers/conv2d_5"], h5["layers/conv2d_9"]
+    with pytest.raises(WeightsError, match="layer 'conv_pw_5' is the first without weights that fit"):
+        small_net(weights=file)
+    file = saved(small_net(), tmp_path / "own.h5")
+    with h5py.File(file, "a") as h5:
+        names = h5["model_weights"].attrs["layer_names"]
+        h5["model_weights"].attrs["layer_names"] = [
+            name for name in names if name not in (b"conv_pw_5", "conv_pw_5")
+        ]
+        del h5["model_weights/conv_pw_5"]
+    with pytest.raises(WeightsError, match="layer 'conv_pw_5' is the first without weights that fit"):
+        small_net(weights=file)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_code_in_a_model_file_is_not_run(tmp_path, suffix):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Lambda(lambda x: x * 2)(keras.layers.Conv2D(2, 3)(image)))
+    model.save(tmp_path / f"own{suffix}")
+    with pytest.raises(WeightsError, match=r"Requested the deserialization of a `Lambda`"):
+        load_network(str(tmp_path / f"own{suffix}"))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "file", "layer", "end"),
+    [
+        ("InceptionV3", "inceptionv3_imagenet_2015_to_mixed8.weights.h5", "mixed8", "mixed8"),
+        ("ResNet50", "resnet50_imagenet_to_conv4_block6_out.weights.h5", "conv4_block6_out", "add13"),
+        ("DenseNet169", "densenet169_imagenet_no_top.weights.h5", "relu", "relu"),
+        ("MobileNet", "mobilenet_1.0_224_imagenet_uint8_no_top.weights.h5", "conv_pw_13_relu", "conv_pw_13"),
+    ],
+)
+def test_the_beginnings_at_hand_are_read_as_by_keras_to_the_bit(name, file, layer, end, weights_root):
+    net = load_network(name, weights=file, data_root=weights_root.parent)
+    side = net.input_size[0]
+    theirs = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(side, side, 3))
+    theirs = keras.Model(theirs.input, theirs.get_layer(layer).output)
+    theirs.load_weights(weights_root / file)
+    assert (net.weights_end, list(net.taps)[-1]) == (end, end)
+    tensor = next(step.outputs[0] for step in net.steps if step.name == layer)
+    x = net.preprocess(np.random.default_rng(0).uniform(0, 255, (1, side, side, 3)).astype(np.float32))
+    ours = keras.Model(net.model.inputs[0], tensor)(x)
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs(x)))
+
+
+@pytest.mark.data
+def test_a_flipped_bit_in_a_known_file_is_noticed(tmp_path, weights_root):
+    name = "mobilenet_0.5_160_imagenet_uint8.weights.h5"
+    content = bytearray((weights_root / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / name).write_bytes(content)
+    with pytest.raises(WeightsError, match="is damaged"):
+        load_network("MobileNet", alpha=0.5, input_size=160, weights=name, data_root=tmp_path)
 
 
 # --- SqueezeNet ----------------------------------------------------------------------------------
@@ -206,7 +328,7 @@ def test_reader_recovers_what_an_independent_writer_wrote(tmp_path, seed, densit
 def test_files_that_do_not_fit_are_refused(tmp_path):
     content, file = example(0, 0.1)[0], tmp_path / "bad.net"
     cuts = [0, 1, 11, 12, 500, len(content) // 2, len(content) - 1]
-    cases = [(content[:length], SHAPES, r"bad\.net ends early") for length in cuts]
+    cases = [(content[:length], SHAPES, "it ends early") for length in cuts]
     cases += [(content + b"\0", SHAPES, "left over")]
     many = np.array([91, 0, 0], "<u4").tobytes() + bytes(4000)
     cases += [(many, SHAPES, "91 stored entries for first, whose kernel has 90")]
@@ -214,8 +336,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     cases += [(beyond, {"first": SHAPES["first"]}, "position 95 of first")]
     for written, shapes, words in cases:
         file.write_bytes(written)
-        with pytest.raises(WeightsError, match=words):
+        with pytest.raises(ValueError, match=words):
             read_deep_compression(file, shapes)
+    with pytest.raises(WeightsError, match=r"'bad\.net' do not fit[\s\S]*it ends early"):
+        load_network("SqueezeNet", weights=file, input_size=64)
 
 
 def test_squeezenet_has_the_shapes_and_the_logits_of_its_architecture():

@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
     net = load(chosen, taps=options.taps, data_root=options.data_root)
     size = "any size" if net.input_size is None else "×".join(map(str, net.input_size)) + " px"
     taps = f"{len(net.taps)} tap{'s' * (len(net.taps) != 1)}"
-    print(f"Network: {net.name}, weights: {net.weights}, {taps}, {size}")
+    reach = f" (they end at {net.weights_end}: later taps are not run)" if net.weights_end else ""
+    print(f"Network: {net.name}, weights: {net.weights}{reach}, {taps}, {size}")
     print(f"Fed with: {fed_with(net)}", flush=True)
     columns = (options.image_column, options.measure_column, options.groups)
     dataset, left_out = read_measures(Path(options.images), Path(options.measures), *columns)

@@ -23,6 +23,7 @@ import yaml
 from scalelib.errors import WeightsError, did_you_mean, refusing, require
 from scalelib.results import digest_file, has_digest, is_file, locked, read_bytes, write_atomic
 
+PathLike = str | os.PathLike[str]
 DIGESTS = "digests.json"  # of everything that was downloaded
 TIMEOUT = (15, 60)  # seconds for a connection, and for the next bytes
 
@@ -38,8 +39,10 @@ def keras_home() -> Path:
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
 
 
-def find_weights(filename: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> Path:
-    """A weight file by path, or by bare name in the data root's ``weights/`` and then in Keras's ``models/``."""
+def find_weights(
+    filename: PathLike, *, root: PathLike | None = None, checksum: str | None = None, advice: str = ""
+) -> Path:
+    """A weight file, undamaged, by path, or by bare name in the data root's ``weights/`` and then in Keras's ``models/``."""
     given = Path(filename).expanduser()
     places = [given]
     if given.name == str(filename):
@@ -49,8 +52,12 @@ def find_weights(filename: str | os.PathLike[str], *, root: str | os.PathLike[st
         given.name, (path.name for place in (given, *places) for path in place.parent.glob("*"))
     )
     received = f"looked for {', '.join(map(str, places))}"
-    advice = f"{near} Put it there, give its full path, or run 'scalelib fetch'".strip()
+    advice = advice or f"{near} Put it there, give its full path, or run 'scalelib fetch'".strip()
     require(found, "find_weights", f"there is no file {given.name}", received, advice, error=WeightsError)
+    known = checksum or {Path(one.target).name: one.checksum for one in SOURCES.values()}.get(given.name)
+    rule, received = f"{given.name} is damaged", f"{found[0]}, whose digest is not {known}"
+    whole = has_digest(found[0], known)
+    require(whole, "find_weights", rule, received, "Delete it, and bring it again", error=WeightsError)
     return found[0]
 
 

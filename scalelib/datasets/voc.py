@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from defusedxml.ElementTree import fromstring
@@ -89,29 +89,26 @@ def load_voc(
     advice = f"Write [{classes!r}]"
     require(not isinstance(classes, str), "load_voc", "classes is a sequence of names", repr(classes), advice)
     folder = data_root(root) / "VOCdevkit" / f"VOC{year}"
-    names = _listed(folder, year, split)
-    excluded: Counter[str] = Counter()
+    names = dict.fromkeys(_listed(folder, year, split))
     seen: set[str] = set()
-    rows = []
-    for name in track(dict.fromkeys(names), label=f"VOC{year} {split}", total=len(set(names)), unit="image"):
-        found = _describe(folder, name, rule, classes, seen)
-        if isinstance(found, str):
-            excluded[found] += 1
-        else:
-            rows.append(found)
+    shown = track(names, label=f"VOC{year} {split}", total=len(names), unit="image")
+    found = [_describe(folder, name, rule, classes, seen) for name in shown]
     for wanted in classes or ():
         advice = f"{did_you_mean(wanted, seen)} They name {', '.join(sorted(seen)) or 'none'}".strip()
         missing = f"no object of class {wanted!r} in these annotations"
         require(wanted in seen, "load_voc", missing, f"classes={list(classes or ())}", advice)
-    counts = dict(sorted(excluded.items()))
-    received = f"{len(names)} listed images, left out: {counts}"
-    rule = f"no image of VOC{year} {split} is left"
-    require(rows, "load_voc", rule, received, "Check classes, rule and the folder")
+    return _dataset(f"VOC{year} {split}", SOURCE.format(year=year), found, "load_voc")
+
+
+def _dataset(name: str, source: str, found: Sequence[dict[str, Any] | str], operation: str) -> Dataset:
+    """Rows as a dataset; the reasons of those that have none are counted."""
+    rows = [row for row in found if not isinstance(row, str)]
+    counts = dict(sorted(Counter(reason for reason in found if isinstance(reason, str)).items()))
+    received = f"{len(found)} listed images, left out: {counts}"
+    require(rows, operation, f"no image of {name} is left", received, "Check classes, rule and the folder")
     table = pd.DataFrame(rows)
-    sha256 = table.pop("sha256")
-    images = [folder / "JPEGImages" / f"{name}.jpg" for name in table.image]
-    source, digest = SOURCE.format(year=year), _digest(table, sha256)
-    return Dataset(f"VOC{year} {split}", images, table, counts, source, digest)
+    images, sha256 = table.pop("path").tolist(), table.pop("sha256")
+    return Dataset(name, images, table, counts, source, _digest(table, sha256))
 
 
 def _listed(folder: Path, year: int, split: str) -> list[str]:
@@ -127,27 +124,20 @@ def _listed(folder: Path, year: int, split: str) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-class _Object(NamedTuple):
-    name: str
-    box: tuple[float, ...]  # xmin, ymin, xmax, ymax in pixels from 1, both ends included
-    difficult: bool
-    truncated: bool
-
-
-def _annotated(path: Path) -> tuple[int, int, list[_Object]]:
-    """Width and height of the image, and its objects."""
+def _annotated(path: Path) -> tuple[tuple[int, ...], list[tuple[str, tuple[float, ...], dict[str, bool]]]]:
+    """Width and height of the image, and its objects: class, box in pixels from 1 with both ends included, and flags."""
     root = fromstring(read_bytes(path))
-    width, height = (int(float(root.findtext(f"size/{side}", ""))) for side in ("width", "height"))
+    size = tuple(int(float(root.findtext(f"size/{side}", ""))) for side in ("width", "height"))
     objects = []
     for item in root.findall("object"):  # the root's children alone: a person's parts have boxes too
         box = tuple(float(item.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
-        flags = [item.findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated")]
-        objects.append(_Object(item.findtext("name", "").strip(), box, *flags))
-    return width, height, objects
+        flags = {flag: item.findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated")}
+        objects.append((item.findtext("name", "").strip(), box, flags))
+    return size, objects
 
 
-def _area(one: _Object) -> float:
-    x0, y0, x1, y1 = one.box
+def _area(box: tuple[float, ...]) -> float:
+    x0, y0, x1, y1 = box
     return max(0.0, x1 - x0 + 1) * max(0.0, y1 - y0 + 1)
 
 
@@ -156,33 +146,43 @@ def _describe(
 ) -> dict[str, Any] | str:
     """An image's row, or why it has none; adds every class that is named to `seen`."""
     try:
-        width, height, objects = _annotated(folder / "Annotations" / f"{name}.xml")
+        size, objects = _annotated(folder / "Annotations" / f"{name}.xml")
     except Exception:  # of an encoding, an entity, a number or a name that there is not
         return "no usable annotation"
-    seen.update(one.name for one in objects)
+    seen.update(object_class for object_class, *_ in objects)
     if not objects or (rule == "single" and len(objects) > 1):
         return "several objects" if objects else "no object"
-    chosen = max(objects, key=_area)
-    x0, y0, x1, y1 = chosen.box
-    if classes is not None and chosen.name not in classes:
+    object_class, box, flags = max(objects, key=lambda one: _area(one[1]))
+    if classes is not None and object_class not in classes:
         return "other class"
-    if not (chosen.name and 1 <= x0 <= x1 <= width and 1 <= y0 <= y1 <= height):
+    x0, y0, x1, y1 = box
+    if not (object_class and 1 <= x0 <= x1 <= size[0] and 1 <= y0 <= y1 <= size[1]):
         return "no usable annotation"
+    path, counted = folder / "JPEGImages" / f"{name}.jpg", {"n_objects": len(objects), **flags}
+    row = _row(path, object_class, (x0 - 1, y0 - 1, x1, y1), counted)
+    return row if isinstance(row, str) or (row["width"], row["height"]) == size else "no usable image"
+
+
+def _row(
+    path: Path, object_class: str, box: tuple[float, ...], flags: dict[str, Any]
+) -> dict[str, Any] | str:
+    """The measures of an image with a box in pixels from 0, or why there are none."""
     try:
-        content = (folder / "JPEGImages" / f"{name}.jpg").read_bytes()
+        content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as picture:
-            size = picture.size
+            width, height = picture.size
     except (OSError, Image.DecompressionBombError):
-        size = None
-    if size != (width, height):
         return "no usable image"
-    wide, high = (x1 - x0 + 1) / width, (y1 - y0 + 1) / height
-    named = {"image": name, "object_class": chosen.name}
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 < x1 <= width + 1 and 0 <= y0 < y1 <= height + 1):
+        return "box outside its image"
+    x1, y1 = min(x1, width), min(y1, height)
+    wide, high = (x1 - x0) / width, (y1 - y0) / height
+    named = {"path": path, "image": path.stem, "object_class": object_class}
     area = {"area_ratio": wide * high, "sqrt_area_ratio": math.sqrt(wide * high)}
-    box = {"box_x0": x0 - 1, "box_y0": y0 - 1, "box_x1": x1, "box_y1": y1}
+    corners = {"box_x0": x0, "box_y0": y0, "box_x1": x1, "box_y1": y1}
     sides = {"box_width_ratio": wide, "box_height_ratio": high, "width": width, "height": height}
-    flags = {"n_objects": len(objects), "difficult": chosen.difficult, "truncated": chosen.truncated}
-    return {**named, **area, **box, **sides, **flags, "sha256": hashlib.sha256(content).digest()}
+    return {**named, **area, **corners, **sides, **flags, "sha256": hashlib.sha256(content).digest()}
 
 
 def _digest(table: pd.DataFrame, images: Iterable[bytes]) -> str:
