@@ -84,7 +84,7 @@ def in_threads(
     Threads of this process start at once and copy nothing, and NumPy's linear algebra lets go of the interpreter.
     """
     with one_thread():
-        jobs = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
+        jobs = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
         yield from jobs(delayed(function)(*task) for task in tasks)
 
 

@@ -111,6 +111,7 @@ def choose_and_report(
     test_size: float = 0.3,
     candidates: Iterable[str] | None = None,
     random_state: int = 0,
+    n_jobs: int | None = None,
 ) -> pd.DataFrame:
     """Choose the tap on one half of the images, report its R² on the other half, and swap.
 
@@ -134,6 +135,8 @@ def choose_and_report(
     candidates : iterable of str, optional
         See :func:`best_layer`.
     random_state : int, default=0
+    n_jobs : int, optional
+        Threads over taps and splits, as in :func:`scalelib.regression.layerwise_r2`.
 
     Returns
     -------
@@ -164,7 +167,7 @@ def choose_and_report(
     candidates = _allowed(candidates, list(arrays), operation=operation)
     names = np.unique(labels).tolist()
     how: dict[str, Any] = {"estimator": estimator, "repeats": repeats, "random_state": random_state}
-    how |= {"conditions": "true", "test_size": test_size}
+    how |= {"conditions": "true", "test_size": test_size, "n_jobs": n_jobs}
     halves = []
     for half in (first, ~first):
         parts = []

@@ -15,7 +15,6 @@ from scipy import special, stats
 from scalelib.errors import did_you_mean, require
 from scalelib.validation import check_choice
 
-UNITS = ("repeat", "weights_seed")
 SCORES = frozenset(
     ["channels", "n_train", "n_test", "alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"]
 )
@@ -49,7 +48,7 @@ def _check_table(
     table: pd.DataFrame, labels: list[str], value: str, unit: str, level: float, operation: str
 ) -> None:
     """Refuse a table that lacks a column or a value, an unknown unit, and a level outside (0, 1)."""
-    check_choice((unit,), UNITS, name="unit", operation=operation)
+    check_choice((unit,), ("repeat", "weights_seed"), name="unit", operation=operation)
     there = ", ".join(map(str, table))
     for column in [*labels, "repeat", unit, value, "n_train", "n_test"]:
         rule = f"the table needs a column {column!r}"

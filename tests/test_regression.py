@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from scalelib.errors import DataError
-from scalelib.linear import ALPHAS, ESTIMATORS, fit_linear, standardise
+from scalelib.linear import ALPHAS, ESTIMATORS, fit_linear, in_threads, standardise
 from scalelib.regression import _targets, layerwise_r2, learning_curve, train_test_splits
 
 SHAPES = pytest.mark.parametrize(
@@ -262,6 +264,12 @@ def test_the_number_of_threads_and_jobs_does_not_change_a_bit():
         answers += run.stdout.splitlines()
     assert len(answers) == 6
     assert len(set(answers)) == 1
+
+
+def test_jobs_are_threads_as_many_as_the_context_says():
+    meet = threading.Barrier(3)  # broken unless three tasks run at a time
+    with joblib.parallel_config(n_jobs=3):
+        assert sorted(in_threads(lambda: meet.wait(timeout=20), [()] * 3)) == [0, 1, 2]
 
 
 def test_several_measures_have_the_rows_that_each_has_alone():

@@ -5,15 +5,13 @@ Knows a profile's entries, images and tables; draws nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import joblib
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_info
 
 from scalelib.activations import extract
 from scalelib.graph import Step, keras
@@ -24,6 +22,8 @@ from scalelib.regression import layerwise_r2, random_projection
 from studies.plan import take_apart
 
 Activations = Mapping[str, np.ndarray]
+# Threads of the regressions: as many as the job's linear algebra was given
+CORES = max(pool["num_threads"] for pool in threadpool_info())
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,6 @@ def example_rows(table: pd.DataFrame, *, per_class: int, random_state: int = 0) 
     return rows
 
 
-def all_cores() -> AbstractContextManager[Any]:
-    """Regressions on the threads that the job was given, or on all cores that this process may use, while the block runs."""
-    return joblib.parallel_config(n_jobs=int(os.environ.get("OMP_NUM_THREADS") or joblib.cpu_count()))
-
-
 def layerwise_by_class(
     acts: Activations,
     table: pd.DataFrame,
@@ -166,8 +161,7 @@ def layerwise_by_class(
     for object_class, rows in table.groupby("object_class", sort=True).indices.items():
         chosen = {tap: values[rows] for tap, values in acts.items()}
         values = table[list(measures)].iloc[rows]
-        with all_cores():
-            part = layerwise_r2(chosen, values, estimator=list(estimators), **options)
+        part = layerwise_r2(chosen, values, estimator=list(estimators), n_jobs=CORES, **options)
         parts.append(part.assign(object_class=object_class, measure=part.pop("measure")))
     return pd.concat(parts, ignore_index=True)
 
@@ -200,13 +194,8 @@ def permutation_by_network(
     readings: Iterable[Reading], table: pd.DataFrame, *, measure: str = "sqrt_area_ratio", **options: Any
 ) -> pd.DataFrame:
     """Permutation test of every tap of each network, the measure permuted within each class."""
-    parts = []
-    for reading in readings:
-        with all_cores():
-            part = permutation_test(
-                reading.activations, table[measure], strata=table.object_class, per_stratum=True, **options
-            )
-        parts.append(_named(part, reading))
+    options |= {"strata": table.object_class, "per_stratum": True, "n_jobs": CORES}
+    parts = [_named(permutation_test(r.activations, table[measure], **options), r) for r in readings]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -214,12 +203,10 @@ def choose_taps(
     readings: Iterable[Reading], table: pd.DataFrame, *, measure: str = "sqrt_area_ratio", **options: Any
 ) -> pd.DataFrame:
     """The tap that the pruning rule picks on each half of the images, with its mean R² over classes on the other."""
+    options |= {"classes": table.object_class, "n_jobs": CORES}
     parts = []
     for reading in readings:
-        with all_cores():
-            report = choose_and_report(
-                reading.activations, table[measure], classes=table.object_class, **options
-            )
+        report = choose_and_report(reading.activations, table[measure], **options)
         scores = ["r2_choose", "r2_report", "r2_report_best"]
         means = report.groupby(["half", "tap"], as_index=False)[scores].mean()
         means.insert(2, "depth", [_depth(reading, tap) for tap in means.tap])
