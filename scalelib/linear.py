@@ -42,7 +42,7 @@ def decompose(features: np.ndarray) -> Spectrum:
         squares, left = squares[:0:-1], left[:, :0:-1]  # centring alone costs one dimension
         kept = squares > squares.max() * len(Z) * PRECISION
         singular, left = np.sqrt(squares[kept]), left[:, kept]
-        return Spectrum(centre, left, singular, (Z / scale).T, left / singular)
+        return Spectrum(centre, left, singular, (Z * (1 / scale)).T, left / singular)
     left, singular, right = np.linalg.svd(Z, full_matrices=False)
     kept = singular > singular.max() * len(Z) * PRECISION  # as numpy.linalg.matrix_rank has it
     return Spectrum(centre, left[:, kept], singular[kept], (right[kept] / scale).T, np.eye(kept.sum()))
@@ -225,35 +225,35 @@ def _shrunk(spectrum: Spectrum, targets: np.ndarray, estimator: str) -> LinearFi
     """β = V diag(kept / s) Uᵀ (y − ȳ), of the candidate whose leave-one-out error is least."""
     kept, lost, alphas, at_edge = _CANDIDATES[estimator](spectrum)
     offsets = targets.mean(axis=0)
-    chosen = _least_left_out_error(spectrum.left, targets - offsets, lost)
-    of_components = kept[chosen].T * (spectrum.left.T @ (targets - offsets))
+    projected = spectrum.left.T @ (y := targets - offsets)
+    chosen = _best_candidate(spectrum.left, y, projected, lost)
+    of_components = kept[chosen].T * projected
     weights = spectrum.mix @ (of_components / spectrum.singular[:, None])
     about = alphas[chosen], at_edge[chosen], kept.sum(axis=1)[chosen]
     fitted = offsets + spectrum.left @ of_components
     return LinearFit(spectrum.centre, spectrum.axes, weights, offsets, fitted, *about)
 
 
-def _least_left_out_error(left: np.ndarray, centred: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """For each target the first row of `lost` whose squared leave-one-out error is least.
+def _best_candidate(left: np.ndarray, y: np.ndarray, projected: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """For each centred target the first row of `lost` whose squared leave-one-out error is least.
 
     With the hat matrix H = 11ᵀ/n + U diag(kept) Uᵀ the residual of a row that is left out is exactly eᵢ / (1 − Hᵢᵢ)
     (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
     """
-    projected, leverage = left.T @ centred, left**2
-    outside = centred - left @ projected
+    leverage, outside = left**2, np.zeros((1, 1))
+    if left.shape[1] < len(left) - 1:  # else components span all but the mean
+        outside = y - left @ projected
     free = 1 - 1 / len(left) - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
-    resolved = free.min(axis=0) > RESOLVED  # else there is a row that nothing but itself predicts
-    free[:, ~resolved] = 1.0
-    if len(lost) * centred.size <= AT_ONCE:
+    free[:, free.min(axis=0) <= RESOLVED] = np.nan  # there is a row that nothing but itself predicts
+    if len(lost) * y.size <= AT_ONCE:
         left_out = np.tensordot(left, lost.T[:, :, None] * projected[:, None], 1) + outside[:, None]
         left_out /= free[:, :, None]
         errors = np.einsum("nak,nak->ak", left_out, left_out)
     else:  # many targets, such as permutations, whose rows are gone through once per candidate
-        errors = np.empty((len(lost), centred.shape[1]))
+        errors = np.empty((len(lost), y.shape[1]))
         for row, share in enumerate(lost):
             left_out = (left * share / free[:, [row]]) @ projected
-            if left.shape[1] < len(left) - 1:  # else nothing is outside
+            if outside.any():
                 left_out += outside / free[:, [row]]
             errors[row] = np.einsum("nk,nk->k", left_out, left_out)
-    errors[~resolved] = np.inf
-    return (errors <= errors.min(axis=0) * TIE).argmax(axis=0)
+    return (errors <= np.nanmin(errors, axis=0) * TIE).argmax(axis=0)
