@@ -16,8 +16,8 @@ from scalebook.profiles import check_parameters, load_profile
 from studies.plan import ROWS, seeds_and_targets, slug, take_apart
 from workflow.progress import Progress
 
-# TensorFlow and joblib are told how many threads a job has; Snakemake tells OpenMP and BLAS.
-shell.prefix("export TF_NUM_INTRAOP_THREADS=$OMP_NUM_THREADS TF_NUM_INTEROP_THREADS=1 LOKY_MAX_CPU_COUNT=$OMP_NUM_THREADS; ")
+# TensorFlow is told how many threads a job has; Snakemake tells OpenMP, which regressions follow.
+shell.prefix("export TF_NUM_INTRAOP_THREADS=$OMP_NUM_THREADS TF_NUM_INTEROP_THREADS=1; ")
 
 PROFILE = config.get("profile", "control")
 SHOWN = sorted({"control", PROFILE})  # the book shows the rendered control experiment of this build beside archived runs

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
+
+from joblib import parallel_config
 
 from scalelib.datasets import register
 
@@ -12,5 +15,7 @@ from scalelib.datasets import register
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 register("scenes", "studies.rendered.scenes:render_scenes")
 register("rendered_slides", "studies.rendered.slide:load_rendered")
+# Regressions take the threads that Snakemake gives a job; no bit depends on it.
+parallel_config("threading", n_jobs=int(os.environ.get("OMP_NUM_THREADS", "1")))
 # Which fonts a machine has is no output of a notebook; a warning of it would fail the book.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -90,8 +91,7 @@ def plan_transfer(
         label, weights, full = labels["network"], options.pop("weights"), options.pop("full_tap")
         seeds, targets = seeds_and_targets(options)
         training = {**(schedule or {})}
-        if "learning_rate" in options:
-            training["learning_rate"] = options.pop("learning_rate")
+        training |= {key: options.pop(key) for key in ("learning_rate",) if key in options}
         advice = f"{did_you_mean(label, chosen)} Run the layer-wise notebook with this network first.".strip()
         rule, received = f"no tap was chosen for {label}", f"taps for {', '.join(chosen) or 'none'}"
         require(label in chosen, "plan_transfer", rule, received, advice, error=ResultsError)
@@ -103,11 +103,11 @@ def plan_transfer(
 
 def planned_runs(plans: Iterable[PlannedTransfer], *, rows: Sequence[str] = ROWS) -> list[str]:
     """Names of all runs that are planned."""
-    return [
-        run_name(**plan.network.run(row, target, seed))
-        for plan in plans
-        for row, seed, target in itertools.product(rows, plan.seeds, plan.targets)
-    ]
+    return [run_name(**plan.network.run(row, target, seed)) for plan, seed, row, target in _runs(plans, rows)]
+
+
+def _runs(plans: Iterable[PlannedTransfer], rows: Sequence[str]) -> list[tuple[Any, ...]]:
+    return [(plan, *run) for plan in plans for run in itertools.product(plan.seeds, rows, plan.targets)]
 
 
 def run_name(*, network: str, row: str, tap: str, target: str, seed: int) -> str:
@@ -126,14 +126,14 @@ def run_plans(
 ) -> dict[str, str]:
     """Train what is planned; processes that share the folder wait for each other's runs. Returns runs whose loss was not
     finite, with the reason."""
-    runs = [(plan, *run) for plan in plans for run in itertools.product(plan.seeds, rows, plan.targets)]
     failed = {}
-    for plan, seed, row, target in track(runs, label="transfer", unit="run"):
+    for plan, seed, row, target in track(_runs(plans, rows), label="transfer", unit="run"):
         try:
             place = Path(folder) / run_name(**plan.network.run(row, target, seed))
             place.mkdir(parents=True, exist_ok=True)
-            with (place / "lock").open("a") as lock:  # one process at a time; one that is killed has let go
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with (place / "lock").open("a") as lock:  # NFS locks no folder; whoever is killed lets go
+                with suppress(OSError):  # a disk without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
                 train_transfer(
                     plan.network, row, table, images, folder,
                     seed=seed, target=target, schedule=plan.schedule, data_digest=data_digest,
@@ -269,8 +269,7 @@ def read_out_specs(specs: Iterable[Mapping[str, Any]], *, size: int) -> list[dic
     found = []
     for spec in specs:
         kept = {key: value for key, value in spec.items() if key not in training} | {"input_size": size}
-        weights = kept.get("weights", "imagenet")
-        found.append({**kept, "weights": weights, "weights_label": "trained"})
+        found.append({"weights": "imagenet", **kept, "weights_label": "trained"})
         found.append({**kept, "weights": "random", "weights_label": "random"})
     return found
 
