@@ -5,6 +5,7 @@
 # Nothing here imports Keras: every job of a cluster reads this file again.
 
 import hashlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -38,13 +39,14 @@ def parameters(profile):
 
 
 def training_jobs(profile):
-    """Label, row, target and seeds of each job: one run, or two short ones that share a start of Python."""
-    size = int(config.get("runs_per_job", 2 if profile in SMALL else 1))
+    """Label, row, target and seed of each job: one run, or all short ones of a row, which then share a start of Python."""
     for spec in GIVEN[profile][TRANSFER]["networks"]:
         _, options, labels, _ = take_apart(spec)
         seeds, targets = seeds_and_targets(options)
-        parts = ["+".join(map(str, seeds[i : i + size])) for i in range(0, len(seeds), size)]
-        yield from ((slug(labels["network"]), row, target, part) for row in ROWS for target in targets for part in parts)
+        runs = list(itertools.product(targets, map(str, seeds)))
+        if config.get("group_runs", profile in SMALL):
+            runs = [("+".join(targets), "+".join(map(str, seeds)))]
+        yield from ((slug(labels["network"]), row, *run) for row in ROWS for run in runs)
 
 
 def readings(notebook):
@@ -150,18 +152,17 @@ rule transfer_run:
     input:
         ancient(f"results/{{profile}}/{LAYERS}/answers.csv"),
         patches=ancient(".cache/jobs/{profile}/patches.pickle"),
-    output: ".cache/jobs/{profile}/train/{label}/{row}/{target}/{seeds}.json"
-    log: ".cache/logs/{profile}/train/{label}/{row}/{target}/{seeds}.log"
+    output: ".cache/jobs/{profile}/train/{label}/{row}/{targets}/{seeds}.json"
+    log: ".cache/logs/{profile}/train/{label}/{row}/{targets}/{seeds}.log"
     params:
         given=lambda w: [GIVEN[w.profile][TRANSFER][key] for key in ("networks", "schedule")],
-        seeds=lambda w: w.seeds.split("+"),
     threads: lambda w: 4 if w.profile == "paper" else 1
     priority: 50
     retries: 3
     resources: mem_mb=mem_mb, runtime=runtime, gpu=gpu
     shell:
-        "python workflow/prepare.py train {wildcards.profile} {wildcards.label} {wildcards.row} {wildcards.target} "
-        "{params.seeds} {input.patches} {output} > {log} 2>&1"
+        "python workflow/prepare.py train {wildcards.profile} {wildcards.label} {wildcards.row} "
+        "{wildcards.targets} {wildcards.seeds} {input.patches} {output} > {log} 2>&1"
 
 
 rule notebook:

@@ -45,7 +45,7 @@ def test_a_job_for_each_run_and_each_network_that_is_read_and_each_says_what_it_
     ]
     read = {(s["name"], s.get("weights"), seed) for s in specs if s for seed in s.get("seeds", [0])}
     own = 0 if name == "control" else 12  # the control experiment stands in every book
-    found = plan("--forceall", "--config", f"profile={name}", "runs_per_job=1")
+    found = plan("--forceall", "--config", f"profile={name}", "group_runs=")
     count = jobs(found)
     assert (count["transfer_run"], count["activations"]) == (runs + own, len(read))
     notebooks = count["notebook"] + count["layers"] + count["transfer"]
@@ -57,7 +57,7 @@ def test_a_job_for_each_run_and_each_network_that_is_read_and_each_says_what_it_
 
 
 def test_short_runs_share_a_job_at_home() -> None:
-    assert jobs(plan("--forceall"))["transfer_run"] == 6
+    assert jobs(plan("--forceall"))["transfer_run"] == 3
 
 
 def test_planning_imports_no_keras() -> None:

@@ -2,7 +2,7 @@
 
     python workflow/prepare.py read READING OUT               activations, into the cache that notebooks share
     python workflow/prepare.py patches PROFILE OUT            the transfer's patches, decoded
-    python workflow/prepare.py train PROFILE NETWORK ROW TARGET SEED... PATCHES OUT
+    python workflow/prepare.py train PROFILE NETWORK ROW TARGET+... SEED+... PATCHES OUT
 
 Training that was killed goes on with the epoch that it was in. OUT says what was done and is written last; notebooks find
 what is finished, check it, and do the rest.
@@ -29,7 +29,7 @@ from scalelib.slides.patches import CachedPatches, PatchImages, cache_patches
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "notebooks"))  # where studies lies
 from studies.plan import slug
-from studies.s05_runs import chosen_taps, plan_transfer, run_plans
+from studies.s05_runs import chosen_taps, plan_transfer, planned_runs, run_plans
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,9 +57,8 @@ def patches(profile: str) -> bytes:
     return pickle.dumps((data.table, data.digest, [shard.filename for shard in cached.shards], cached.places))
 
 
-def train(profile: str, network: str, row: str, target: str, *seeds_and_patches: str) -> bytes:
+def train(profile: str, network: str, row: str, targets: str, seeds: str, there: str) -> bytes:
     """Train runs that a profile plans; finished ones are left alone. A loss that is not finite is said, not raised."""
-    *seeds, there = seeds_and_patches
     table, digest, shards, places = pickle.loads((ROOT / there).read_bytes())
     settings = _transfer(profile)
     answers = read_results(ROOT / "results" / profile / "04_layerwise_r2").table("answers")
@@ -69,7 +68,7 @@ def train(profile: str, network: str, row: str, target: str, *seeds_and_patches:
         schedule=settings["schedule"],
     )
     mine = [
-        replace(plan, targets=(target,), seeds=tuple(map(int, seeds)))
+        replace(plan, targets=tuple(targets.split("+")), seeds=tuple(map(int, seeds.split("+"))))
         for plan in plans
         if slug(plan.network.label) == network
     ]
@@ -77,7 +76,7 @@ def train(profile: str, network: str, row: str, target: str, *seeds_and_patches:
         mine, table, CachedPatches(shards, places), f"{settings['cache']}/transfer/{profile}",
         rows=[row], data_digest=digest,
     )  # fmt: skip
-    return _said(runs=[f"{network} {row} {target} {seed}" for seed in seeds], failed=failed)
+    return _said(runs=planned_runs(mine, rows=[row]), failed=failed)
 
 
 def _transfer(profile: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ notebooks:
 PROFILE
 done
 drive() { # in a copy: as this machine's own user would
-    cd "$work/$1" && PYTHONPATH=$PWD exec "$work/venv/bin/python" -m snakemake "${@:2}" --config profile=trial -- executed
+    cd "$work/$1" && PYTHONPATH=$PWD exec "$work/venv/bin/python" -m snakemake "${@:2}" --config profile=trial group_runs= -- executed
 }
 on_slurm=(--workflow-profile workflow/profiles/slurm --slurm-status-command squeue
     --slurm-init-seconds-before-status-checks 5 --seconds-between-status-checks 5)
