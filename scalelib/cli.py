@@ -79,10 +79,13 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
 def add_network_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Describe ``--network`` and what belongs to it."""
-    group = parser.add_argument_group("network")
-    add = group.add_argument
-    known = "a network in keras.applications, SqueezeNet, control, or your own .keras file"
-    add("--network", required=required, metavar="NAME|FILE", help=known)
+    add = parser.add_argument_group("network").add_argument
+    add(
+        "--network",
+        required=required,
+        metavar="NAME|FILE",
+        help="as in Keras, SqueezeNet, control, or a .keras file",
+    )
     add("--weights", help="imagenet, random, or a weight file (default: imagenet; a file's own)")
     add("--weights-seed", type=int, metavar="SEED", help="seed of random weights (default: 0)")
     add("--alpha", type=float, help="width multiplier of the MobileNets (default: 1)")
@@ -102,16 +105,16 @@ def network_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 def load(chosen: dict[str, Any], *, taps: list[str] | None = None, data_root: str | None = None) -> Any:
     """The network that :func:`network_arguments` describes; a file that is not there is said before Keras starts."""
-    names = ("network", "weights")
-    files = {name: as_path(chosen[name], data_root) for name in names if name in chosen}
+    how = dict(chosen)
+    for name in {"network", "weights"} & set(how):
+        how[name] = as_path(how[name], data_root)
     from scalelib.networks import load_network
 
-    how = {key: value for key, value in (chosen | files).items() if key not in ("network", "no_top")}
-    if chosen.get("no_top"):
+    if how.pop("no_top", False):
         how["include_top"] = False
     if "preprocess" in how:
         how["preprocess"] = PREPROCESSING[how["preprocess"]]
-    return load_network(files["network"], taps=taps, data_root=data_root, **how)
+    return load_network(how.pop("network"), taps=taps, data_root=data_root, **how)
 
 
 def as_path(name: str, root: str | None = None) -> str:

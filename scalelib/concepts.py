@@ -279,8 +279,7 @@ def sensitivity(
     head = _head(net, where, of, output)
     shape = net.tensor(where).shape
     rule = f"the direction must have as many components as {where!r} has channels"
-    received = f"{len(rcv.direction)} and {shape[-1]}"
-    require(len(rcv.direction) == shape[-1], operation, rule, received)
+    require(len(rcv.direction) == shape[-1], operation, rule, f"{len(rcv.direction)} and {shape[-1]}")
     if from_tap:
         maps = np.asarray(images)
         sides = zip(shape[1:], maps.shape[1:], strict=False)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import NetworkError, ResultsError, did_you_mean, require
+from scalelib.errors import ResultsError, did_you_mean, require
 from scalelib.graph import copy_model, keras, seeded
 from scalelib.networks import Network, resolve_tap
 from scalelib.regression import layerwise_r2
-from scalelib.validation import MINIMUM_IMAGES, check_labels, check_problem
+from scalelib.validation import MINIMUM_IMAGES, check_count, check_labels, check_problem
 
 OUTPUT_TAPS = ("pre_softmax", "softmax")
 
@@ -231,8 +231,8 @@ def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> 
 
     Raises
     ------
-    NetworkError
-        If there is no such tap or `outputs` is no positive whole number.
+    NetworkError, DataError
+        If there is no such tap, or `outputs` is no positive whole number.
 
     Notes
     -----
@@ -246,9 +246,7 @@ def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> 
     >>> small.output_shape, small.count_params() < net.model.count_params()
     ((None, 1), True)
     """
-    whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool) and outputs > 0
-    rule, received = "the head needs a positive whole number of outputs", f"outputs={outputs!r}"
-    require(whole, "prune", rule, received, "One output reads one measure", error=NetworkError)
+    check_count(outputs, name="outputs", operation="prune")
     tap = resolve_tap(net, at, operation="prune")
     trunk = keras.Model(net.model.inputs[0], net.tensor(tap))
     with seeded(random_state):

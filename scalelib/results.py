@@ -386,9 +386,8 @@ class Results:
         """The file of a table, by its name with or without ending."""
         known = self.card.data["tables"]
         found = [file for file in (name, f"{name}.csv", f"{name}.csv.gz", f"{name}.gz") if file in known]
-        rule = f"no table {name!r} in {self.folder.name}"
         received = f"{name!r}; the card lists {', '.join(known)}"
-        require(found, "Results", rule, received, error=ResultsError)
+        require(found, "Results", f"no table {name!r} in {self.folder.name}", received, error=ResultsError)
         return found[0]
 
 

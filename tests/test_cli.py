@@ -66,6 +66,15 @@ def test_help_is_there_without_anything_heavy(command):
     assert command or all(name in done.stdout for name in cli.COMMANDS)
 
 
+def test_bare_scalelib_is_its_help_and_no_letter_fails_on_a_terminal_without_it():
+    run = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONIOENCODING": "ascii"}}
+    for given in ([], ["quantify", "--help"]):
+        done = subprocess.run([sys.executable, "-m", "scalelib", *given], **run)
+        assert done.returncode == 0, done.stderr
+        assert "usage: scalelib" in done.stdout
+    assert "R? on held-out images" in done.stdout
+
+
 def test_an_error_is_its_message_and_a_stop_is_said(here, monkeypatch, capsys):
     assert cli.main(["fetch", "voc2007-tset"]) == 2
     assert capsys.readouterr().err.startswith("fetch: no source 'voc2007-tset'.\nReceived")
@@ -92,6 +101,7 @@ def test_a_small_source_is_fetched_without_a_question_and_once(server, here, cap
     assert (here / "data" / "weights" / "imagenet-classes").exists(), "one failure keeps no other away"
     assert cli.main(["fetch", "--list"]) == 0
     shown = capsys.readouterr().out
+    assert "by hand, from https://monuseg" in shown
     assert all(source.title in shown and source.licence in shown for source in sources.SOURCES.values())
 
 
@@ -194,6 +204,14 @@ def test_doctor_names_what_is_broken(here, capsys, monkeypatch):
     for part in ("numpy>=99", "nonesuch-xyz", "compressed_SqueezeNet.net", "half.weights.h5", "mine.yaml"):
         assert part in broken
     assert broken.count("pip install") == 2
+
+
+def test_doctor_names_a_damaged_record_of_downloads(here, capsys):
+    (here / "data").mkdir()
+    (here / "data" / "digests.json").write_text("[")
+    [row] = report(capsys, code=1)["broken"]
+    assert "digests.json is damaged" in row["what"]
+    assert "Delete it" in row["what"]
 
 
 def test_doctor_survives_a_backend_that_does_not_start(here):

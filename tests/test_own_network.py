@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,11 +144,12 @@ def there(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+GIVEN = "--network my.keras --images photos --measures sides.csv --image-column file --measure-column side"
+QUANTIFY = ["quantify", *GIVEN.split(), "--repeats", "3"]
+
+
 def quantify(out: Path, *more: str) -> int:
-    given = (
-        "--network my.keras --images photos --measures sides.csv --image-column file --measure-column side"
-    )
-    return cli.main(["quantify", *given.split(), "--repeats", "3", "--out", str(out), *more])
+    return cli.main([*QUANTIFY, "--out", str(out), *more])
 
 
 def prune(out: Path, *more: str) -> int:
@@ -157,7 +161,11 @@ def test_quantify_writes_table_summary_figure_and_card_the_same_each_time(there,
     shown = capsys.readouterr().out
     assert "60 used; left out:\n      1 × no such image file" in shown
     assert "Best tap to prune at: " in shown
+    assert f"Next: scalelib prune --from {there / 'my'} --out small.keras" in shown
     results = read_results(there / "my")  # every file has the digest that its card says
+    explained = results.table("columns")
+    for name in ("layerwise_r2", "summary", "choice", "excluded"):
+        assert set(results.table(name)) == set(explained.column[explained.file.str.contains(name)]), name
     table = results.table("layerwise_r2")
     assert {"first", "second"} <= set(table.tap)
     assert set(table.condition) == {"true", "shuffled"}
@@ -172,6 +180,9 @@ def test_quantify_writes_table_summary_figure_and_card_the_same_each_time(there,
     assert card["datasets"][0]["excluded"] == {"no such image file": 1}
     assert card["networks"][0]["weights"] == "my.keras"
     assert card["parameters"]["measure_column"] == "side"
+    assert quantify(there / "my") == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert read_results(there / "my").card.data == card
     keras.utils.clear_session()  # automatic names of the saved model must not clash with the next ones here
     assert quantify(there / "two") == 0
     csv = [(there / name / "layerwise_r2.csv").read_bytes() for name in ("my", "two")]
@@ -225,26 +236,72 @@ def test_prune_at_a_named_tap_keeps_a_file_that_exists(there, capsys):
     assert "say which network" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ("--network your.keras", "your.keras"),
-        ("--network sides.csv", "no network 'sides.csv'"),
-        ("--network bad.keras", "damaged"),
-        ("--images pictures", "there is no folder of images"),
-        ("--groups patients", "Did you mean 'patient'"),
-        ("--taps frist", "'frist'"),
-        ("--weights none.weights.h5", "there is no file none.weights.h5"),
-        ("--out sides.csv/my --network not-even-looked-at", "cannot write to the results folder"),
-    ],
-)
+def test_what_can_be_read_is_listed_and_prune_takes_any_layer_of_it(there, capsys):
+    assert cli.main(["quantify", "--network", "my.keras", "--list-taps"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["tap", "layer", "depth", "channels", "stride", "receptive_field", "parameters"]
+    assert {"first", "second"} <= {row.split()[0] for row in rows}
+    between = next(layer.name for layer in keras.saving.load_model("my.keras").layers if "pool" in layer.name)
+    assert prune(there / "s.keras", "--network", "my.keras", "--at", between) == 0
+
+
+def test_few_images_and_intervals_that_decide_nothing_are_said_to_be_so(there, capsys):
+    rng = np.random.default_rng(1)
+    rows = [f"{i:03d}.png,{rng.normal()}" for i in range(12)]
+    (there / "few.csv").write_text("\n".join(["file,side", *rows]))
+    Path("small.keras").touch()
+    more = ["--measures", str(there / "few.csv"), "--pooling", "max", "--test-size", "0.4", "--no-cache"]
+    assert quantify(there / "my", *more) == 0
+    shown = capsys.readouterr().out
+    assert "under 30: intervals are wide and rough" in shown
+    assert "undecided" in shown
+    assert "surely reads" in shown or "nothing to prune for" in shown
+    assert "--out small.keras" not in shown
+    assert not (there / "my" / "cache").exists()
+    table = read_results(there / "my").table("layerwise_r2")
+    assert set(table.n_test) == {5}
+    assert set(re.findall(r"(\d\.\d\d) *\d\.", shown)) <= {"1.00"} or "… " in shown
+
+
+BEFORE_KERAS = [
+    ("--network your.keras", "there is no file your.keras"),
+    ("--network mi.keras", "Did you mean 'my.keras'"),
+    ("--images pictures", "there is no folder of images"),
+    ("--measures side.csv", "cannot read the measures"),
+    ("--groups patients", "Did you mean 'patient'"),
+    ("--weights none.weights.h5", "there is no file none.weights.h5"),
+    ("--test-size 1.5", "between 0 and 1"),
+    ("--out sides.csv/my --network not-even-looked-at", "cannot write to the results folder"),
+]
+AFTER = [
+    ("--network sides.csv", "no network 'sides.csv'"),
+    ("--network bad.keras", "damaged"),
+    ("--taps frist", "'first'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), [*BEFORE_KERAS, *AFTER])
 def test_quantify_refuses_with_a_message_and_status_2(there, capsys, changes, message):
     Path("bad.keras").write_bytes(Path("my.keras").read_bytes()[:2000])
     assert quantify(there / "my", *changes.split()) == 2
     error = capsys.readouterr().err
+    assert error.startswith("quantify: ")
     assert message in error
     assert "Traceback" not in error
-    assert not (there / "my" / "card.json").exists()
+    assert not (there / "my").exists(), "no empty folder is left"
+
+
+def test_what_can_be_refused_without_keras_is_refused_before_it_starts(there):
+    calls = [[*QUANTIFY, "--out", str(there / "my"), *changes.split()] for changes, _ in BEFORE_KERAS]
+    calls += [
+        ["quantify", "--network", "my.keras"],
+        ["prune", "--network", "n.keras", "--at", "a", "--out", "b.keras"],
+    ]
+    code = f"import sys\nfrom scalelib.cli import main\nassert {{main(call) for call in {calls}}} == {{2}}\n"
+    code += "assert 'keras' not in sys.modules and 'tensorflow' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no --images, no --measures, no --measure-column" in done.stderr
 
 
 def test_a_disk_that_fills_up_leaves_no_half_model(there, capsys):

@@ -77,7 +77,7 @@ def test_public_name_resolves_to_what_its_module_defines(name: str) -> None:
 def test_the_package_has_its_version_and_no_module_that_hides_a_public_name() -> None:
     assert PROJECT["version"] == scalelib.__version__
     assert not {path.stem for path in Path(scalelib.__file__).parent.iterdir()} & set(scalelib.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'layerwise'"):
+    with pytest.raises(AttributeError, match="No scalelib attribute layerwise"):
         scalelib.layerwise  # noqa: B018
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from scalelib.commands.fetch import PROFILES, needs_of_profile
-from scalelib.datasets.sources import SOURCES, data_root, is_whole, keras_home
+from scalelib.datasets.sources import SOURCES, data_root, is_whole, keras_home, read_records
 from scalelib.errors import ScalelibError
 from scalelib.results import digest_file
 
@@ -33,21 +33,28 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
     else:
         for title, rows in report.items():
-            print(title, *("  ".join(row.values()) for row in rows or [{"what": "nothing"}]), "", sep="\n  ")
+            print(title, *_aligned(rows or [{"what": "nothing"}]), "", sep="\n  ")
     return 1 if report["broken"] else 0
+
+
+def _aligned(rows: list[dict[str, str]]) -> list[str]:
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
 def collect(root: Path) -> dict[str, list[dict[str, str]]]:
     """Everything that the command shows; ``broken`` says what has to be mended."""
-    system = {"Python": platform.python_version(), "data root": str(root), "Keras's cache": str(keras_home())}
-    packages, weights, missing, broken = _packages(), _weights(root), [], []
-    for row in packages:
-        if row["state"] != "fits":
-            broken.append(f"{row['name']} does not fit: pip install '{row['name']}{row['wanted']}'")
-    for row in weights:
-        if row["state"] == "damaged":
-            broken.append(f"{row['file']} is damaged: delete it and fetch it again")
+    system = {"scalelib": metadata.version("scalelib"), "Python": platform.python_version()}
+    system |= {"data root": str(root), "Keras's cache": str(keras_home())}
+    packages, weights, missing = _packages(), _weights(root), []
+    broken = [f"{row['name']} does not fit: pip install '{row['name']}{row['wanted']}'"
+              for row in packages if row["state"] != "fits"]  # fmt: skip
+    damaged = [row["file"] for row in weights if row["state"] == "damaged"]
+    broken += [f"{file} is damaged: delete it and fetch it again" for file in damaged]
     try:
+        for store in (root, keras_home()):
+            read_records(store)
         from scalelib.graph import keras
 
         system["backend"] = f"{keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}"
@@ -55,7 +62,7 @@ def collect(root: Path) -> dict[str, list[dict[str, str]]]:
             needs = [need for need in needs_of_profile(str(profile)) if not need.is_present(root)]
             missing += [{"profile": profile.stem, "how": need.how(root)} for need in needs]
     except ScalelibError as error:
-        broken.append(str(error))
+        broken.append(" ".join(str(error).split("\n")))
     except Exception as error:  # whatever a backend's import or its drivers raise
         broken.append(f"the Keras backend does not start: {type(error).__name__}: {error}")
     here = [source for source in SOURCES.values() if source.is_present(root)]

@@ -115,9 +115,13 @@ def run(options: argparse.Namespace) -> int:
     wanted = list({source.name: source for source in wanted}.values())
     missing = [source for source in wanted if not source.is_present(root)]
     for source in wanted:
-        state = "here" if source not in missing else "to fetch" if source.url else "by hand"
+        state = (
+            "here" if source not in missing else "to fetch" if source.url else f"by hand, from {source.page}"
+        )
         size = f"{source.megabytes:,} MB" if source.megabytes else "size not published"
-        print(f"{source.name}: {source.title}\n    {state}, {source.home(root) / source.target}")
+        print(
+            f"{source.name}: {source.title}\n    {state}: {source.home(root) / source.target / source.marker}"
+        )
         print(f"    {size} · {source.licence}")
     if options.list:
         return 0

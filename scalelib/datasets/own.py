@@ -63,8 +63,7 @@ def read_measures(
     counts = {reason: count for reason, count in sorted(counts.items()) if count}
     received = "; ".join(f"{count} × {reason}" for reason, count in counts.items())
     advice = f"The table names {list(rows.image[:3])}; the folder holds {[path.name for path in files[:3]]}"
-    rule = "no row with a usable image and measure is left"
-    require(len(usable), "read_measures", rule, received, advice)
+    require(len(usable), "read_measures", "no row with a usable image and measure is left", received, advice)
     kept = usable[["image", "measure", *(["group"] if group_column else [])]].reset_index(drop=True)
     parts = [part.encode() for row in usable.itertuples() for part in (row.digest, str(row.measure))]
     dataset = Dataset(file.name, usable.path.tolist(), kept, counts, "own data", digest_bytes(parts))

@@ -160,8 +160,7 @@ def _download(source: Source, url: str, store: Path) -> None:
     with tempfile.TemporaryDirectory(dir=store, prefix=".fetch.") as folder:
         manager = pooch.Pooch(Path(folder), "", {name: known}, {name: url}, retry_if_failed=3)
         how = {"progressbar": sys.stderr.isatty(), "headers": {"Accept-Encoding": "identity"}}
-        downloader = pooch.HTTPDownloader(timeout=TIMEOUT, **how)
-        content = marker = Path(manager.fetch(name, downloader=downloader))
+        content = marker = Path(manager.fetch(name, downloader=pooch.HTTPDownloader(timeout=TIMEOUT, **how)))
         entry = {"sha256": digest_file(content), "url": url, "date": datetime.now(UTC).strftime("%Y-%m-%d")}
         if source.is_archive:  # a name that leads outside is refused in a tar, and passed over in a zip
             safely: dict[str, Any] = {} if name.endswith(".zip") else {"filter": "data"}
