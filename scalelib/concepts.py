@@ -106,14 +106,9 @@ class RCV:
         """
         rule = f"{Path(path).name} holds no regression concept vector"
         with refusing("RCV.load", rule, path, "Write one with RCV.save", error=ResultsError):
-            stored = read_arrays(path)
-            given: dict[str, Any] = {
-                name: array if array.ndim else array.item() for name, array in stored.items()
-            }
+            given: dict[str, Any] = {k: v if v.ndim else v.item() for k, v in read_arrays(path).items()}
             rcv = cls(**given)
-            wrong = [
-                name for name, value in vars(rcv).items() if not isinstance(value, _KINDS.get(name, float))
-            ]
+            wrong = [k for k, v in vars(rcv).items() if not isinstance(v, _KINDS.get(k, float))]
             unit = rcv.direction.ndim == 1 and np.isclose(np.linalg.norm(rcv.direction), 1)
             if wrong or not (unit and np.isfinite([rcv.intercept, rcv.slope]).all()):
                 raise ValueError(f"no finite reading along a unit vector, or {wrong} of another kind")
@@ -301,8 +296,7 @@ def sensitivity(
 
 
 def _slopes(head: Any, maps: np.ndarray, direction: np.ndarray, output: int, step: float) -> np.ndarray:
-    pooled = maps.astype(np.float64).mean(axis=tuple(range(1, maps.ndim - 1)))
-    lengths = np.linalg.norm(pooled, axis=1)
+    lengths = np.linalg.norm(maps.astype(np.float64).mean(axis=tuple(range(1, maps.ndim - 1))), axis=1)
     half = step * np.where(lengths > 0, lengths, 1.0)
     along = half.reshape(-1, *[1] * (maps.ndim - 1)) * direction
     ahead, behind = (

@@ -82,7 +82,6 @@ def brief(error: Exception) -> str:
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """A hint that names close matches, or an empty string."""
-    known = list(known)
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.6)
     close = sorted({lowered[name] for name in close}, key=lambda name: (abs(len(name) - len(wanted)), name))

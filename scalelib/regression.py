@@ -283,8 +283,7 @@ def layerwise_r2(
         refuse_constant_folds(targets, *split, operation=operation, where=f"repeat {repeat}")
         folds.append((repeat, targets, *split))
     kinds = [(name, condition) for name in named for condition in conditions]
-    tasks = [(tap, X, estimators, kinds, fold) for tap, X in arrays.items() for fold in folds]
-    return _table(tasks, n_jobs)
+    return _table([(tap, X, estimators, kinds, fold) for tap, X in arrays.items() for fold in folds], n_jobs)
 
 
 def _targets(columns: np.ndarray, conditions: tuple[str, ...], random_state: int, repeat: int) -> np.ndarray:

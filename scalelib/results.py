@@ -299,7 +299,6 @@ class Run:
             If something cannot be written. Earlier results in the folder then stay as they are.
         """
         packed = {name: _pack(name, table) for name, table in tables.items()}
-        files = dict(packed.values())
         about = {
             file: {"rows": len(tables[name]), "sha256": hashlib.sha256(content).hexdigest()}
             for name, (file, content) in packed.items()
@@ -317,7 +316,7 @@ class Run:
             _settle(self.path)
             staged = self.path / f".new.{uuid4().hex[:12]}"
             try:
-                for name, content in {**files, CARD: text.encode() + b"\n"}.items():
+                for name, content in {**dict(packed.values()), CARD: text.encode() + b"\n"}.items():
                     write_atomic(staged / name, content)
                 staged.replace(self.path / NEXT)
             finally:

@@ -15,9 +15,7 @@ from scipy import special, stats
 from scalelib.errors import did_you_mean, require
 from scalelib.validation import check_choice
 
-SCORES = frozenset(
-    ["channels", "n_train", "n_test", "alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"]
-)
+SCORES = frozenset("channels n_train n_test alpha alpha_at_edge dof r2_train r2_test mae_test".split())
 NEVER_MIXED = ("tap", "estimator", "condition", "measure", "network", "weights", "width")
 
 

@@ -121,6 +121,8 @@ def _check(options: argparse.Namespace, out: Path) -> None:
 
 
 def _regress(acts: dict[str, Any], table: Any, options: argparse.Namespace) -> dict[str, Any]:
+    import pandas as pd
+
     from scalelib.pruning import choose_and_report
     from scalelib.regression import layerwise_r2
     from scalelib.statistics import summarize
