@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import warnings
-import zipfile
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from scalelib.errors import DataError, NetworkError, ResultsError, require, trac
 from scalelib.graph import keras, weights_digest
 from scalelib.images import check_resizing, read_image, resize_image
 from scalelib.networks import Network, PathLike, resolve_tap
-from scalelib.results import digest_bytes, write_atomic
+from scalelib.results import digest_bytes, read_arrays, write_atomic
 from scalelib.validation import check_choice, check_count
 
 _PATH = (str, os.PathLike)
@@ -354,9 +353,8 @@ class _Store:
 def _read_part(path: Path) -> dict[str, np.ndarray]:
     """Digests and activations of a part; of a damaged one nothing, and it is removed."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return read_arrays(path)
+    except Exception:  # a damaged file raises nearly every class there is
         path.unlink(missing_ok=True)
         message = f"extract: {path} of the cache is damaged or gone; its images are computed again."
         warnings.warn(message, RuntimeWarning, stacklevel=2)
