@@ -335,6 +335,7 @@ def tokens() -> keras.Model:
         (lambda: keras.Sequential([layers.Dense(2)]), {}, "no input shape yet"),
         (lambda: model((8, 8, 3), (8, 8, 3), through=layers.Add), {}, "2 inputs and 1 outputs"),
         (lambda: model((8,), through=lambda: layers.Dense(2)), {}, "reads one RGB image"),
+        *[(lambda n=n: model((8, 8, n), through=lambda: layers.Conv2D(2, 3)), {}, "reads one RGB image") for n in (1, 5)],
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_with_the_reason(source, options, words):

@@ -59,12 +59,12 @@ def test_rows_and_images_are_paired_in_the_order_of_the_table(folder, separator,
 
 def test_every_unusable_row_is_counted_under_one_reason(folder):
     rows = ["a.png,1", "", ",2", "nope.png,3", "twin,4", "b.png,", "b.png,NaN", "c.jpg,wide", "c.jpg,1_0"]
-    rows += ["c.jpg,inf", "broken.jpg,5", 'deep/d.png,"1,5"']
+    rows += ["c.jpg,inf", "broken.jpg,5", 'deep/d.png,"1,5"', f"{'x' * 300}.png,1"]
     dataset, left_out = read_measures(folder, write(folder, "\n".join(["file,size", *rows])), **COLUMNS)
     assert dataset.table.image.tolist() == ["a.png"]
     assert dataset.excluded == {
         "no image named": 1,
-        "no such image file": 1,
+        "no such image file": 2,
         "several image files of that name": 1,
         "no measure": 2,
         "measure is no number": 3,
@@ -73,7 +73,7 @@ def test_every_unusable_row_is_counted_under_one_reason(folder):
         "image file that no row names": 2,
     }
     assert left_out[["line", "image"]].to_numpy().tolist()[:3] == [[4, ""], [5, "nope.png"], [6, "twin"]]
-    assert len(left_out) == 10
+    assert len(left_out) == 11
 
 
 def test_an_image_listed_twice_counts_once_if_the_rows_agree_and_not_at_all_if_not(folder):

@@ -92,6 +92,8 @@ UNUSABLE = [
     (NO_ANNOTATION, ENTITY + annotation(thing("&y;"))),
     *((NO_ANNOTATION, annotation(thing(box=box))) for box in OFF),
     (NO_ANNOTATION, annotation(thing(), size=(0, 0))),
+    (NO_ANNOTATION, annotation(thing(), size=("inf", 80))),  # type: ignore[arg-type]
+    (NO_ANNOTATION, '<?xml version="1.0" encoding="none"?>' + annotation(thing())),
     ("no usable image", annotation(thing(), size=(100, 90))),
 ]
 
@@ -103,6 +105,16 @@ def test_every_unusable_annotation_is_left_out_and_counted(devkit, reason, xml):
     dataset = load_voc(root=devkit, classes=["bird"])
     assert dataset.table.image.tolist() == ["good"]
     assert dataset.excluded == {reason: 1}
+
+
+def test_a_list_of_images_that_is_no_text_is_refused_and_a_name_that_no_file_has_is_left_out(devkit):
+    add(devkit, "good", annotation(thing()))
+    split = devkit / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "test.txt"
+    split.write_bytes(b"good\n" + b"x" * 300 + b"\na\0b\n")
+    assert load_voc(root=devkit).excluded == {NO_ANNOTATION: 2}
+    split.write_bytes(b"good\n\xff\n")
+    with pytest.raises(DataError, match="cannot read the split 'test'"):
+        load_voc(root=devkit)
 
 
 def test_unusable_images_are_left_out_and_counted(devkit):

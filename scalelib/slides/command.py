@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelib.cli import PREPROCESSING, add_network_arguments, as_path, network_arguments
-from scalelib.errors import DataError, ResultsError, did_you_mean, reason, require, track
+from scalelib.errors import DataError, ResultsError, did_you_mean, reason, require, say, track
 
 PATCHES_PER_SLIDE = 9  # per magnification, of the collections that go by name
 PATCH_SIZE = 96
@@ -228,7 +228,7 @@ def _look_at(image: str, estimator: Any, net: Any, options: argparse.Namespace) 
     try:
         stated = stated_scale(image)
     except DataError as error:
-        print(f"{image}: not read: {reason(error)}", flush=True)
+        say(f"{image}: not read: {reason(error)}")
         return [row | {"unreadable": reason(error)}]
     rows = []
     row |= {"stated_power": stated.power, "stated_mpp": stated.mpp}
@@ -241,10 +241,10 @@ def _look_at(image: str, estimator: Any, net: Any, options: argparse.Namespace) 
             patches = image_patches(image, size=estimator.patch_size, downsample=factor)
             found = estimator.estimate(extract(net, patches, taps=[tap])[tap], level=options.level)
             missed = expected and not found.refused and not found.low <= expected <= found.high
-            print(f"{name}: {found}; {beside}{': outside the interval' if missed else ''}", flush=True)
+            say(f"{name}: {found}; {beside}{': outside the interval' if missed else ''}")
             seen = vars(found)
         except DataError as error:
-            print(f"{name}: not read: {reason(error)}; {beside}", flush=True)
+            say(f"{name}: not read: {reason(error)}; {beside}")
             seen = {"unreadable": reason(error)}
         rows.append(row | {"downsample": factor, "stated_magnification": expected} | seen)
     return rows
