@@ -15,7 +15,9 @@ from scipy import special, stats
 from scalelib.errors import did_you_mean, require
 from scalelib.validation import check_choice
 
-SCORES = frozenset("channels n_train n_test alpha alpha_at_edge dof r2_train r2_test mae_test".split())
+SCORES = frozenset(
+    ["channels", "n_train", "n_test", "alpha", "alpha_at_edge", "dof", "r2_train", "r2_test", "mae_test"]
+)
 NEVER_MIXED = ("tap", "estimator", "condition", "measure", "network", "weights", "width")
 
 
