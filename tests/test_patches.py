@@ -230,7 +230,7 @@ def test_cached_patches_are_those_of_the_slide_and_half_written_shards_are_ignor
 def test_a_full_disk_is_said_and_leaves_no_shard(rendered, tmp_path, monkeypatch):
     found = slide_patches([rendered], name="t", size=64, magnifications=[40])
     opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, mode: opened(Path("/dev/full"), mode))
+    monkeypatch.setattr(Path, "open", lambda self, mode: opened(Path("/dev/full"), mode.replace("x", "w")))
     with pytest.raises(ResultsError, match="No space left"):
         cache_patches(found.images, tmp_path)
     assert list(tmp_path.glob("*.npy")) == []
