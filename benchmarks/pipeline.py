@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline.py
 
-Computed, not run: jobs are handed to the next free core, in the order of the plan and with the longest first. A run's time
+Computed, not run: jobs are handed to the next free core, in the order of the archive and with the longest first. A run's time
 is that of its epochs, as archived; the start of its process, `--start`, is added.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     arguments.add_argument("--start", type=float, default=15.0, help="seconds until a job trains")
     options = arguments.parse_args()
     runs = read_results(ARCHIVE).table("runs").seconds + options.start
-    orders = {"as planned": runs, "longest first": runs.sort_values(ascending=False)}
+    orders = {"as archived": runs, "longest first": runs.sort_values(ascending=False)}
     rows = [
         {"cores": cores, "order": order, "minutes": round(makespan(jobs, cores) / 60, 1)}
         for cores in (1, 2, LIMIT_CORES)
