@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from scalelib.datasets import Dataset, load_dataset
 from scalelib.errors import ResultsError, did_you_mean, refusing, require
-from scalelib.results import read_yaml
+from scalelib.results import digest_bytes, read_yaml
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,13 @@ def _near(name: str, known: Collection[str]) -> str:
 
 def _require(ok: bool, rule: str, received: object, advice: str = "") -> None:
     require(ok, "profile", rule, received, advice, error=ResultsError)
+
+
+def join_datasets(*, parts: Sequence[Mapping[str, Any]]) -> Dataset:
+    """The dataset ``joined`` of a profile: several as one, with the columns that all have; a part is a name and its options."""
+    loaded = [load_dataset(**part) for part in parts]
+    table = pd.concat([one.table for one in loaded], join="inner", ignore_index=True)
+    left_out = {f"{one.name}: {reason}": n for one in loaded for reason, n in one.excluded.items()}
+    name, source = " and ".join(one.name for one in loaded), "; ".join(one.source for one in loaded)
+    digest = digest_bytes(one.digest.encode() for one in loaded)
+    return Dataset(name, [image for one in loaded for image in one.images], table, left_out, source, digest)

@@ -46,9 +46,8 @@ def build_control(
     x = inputs = keras.Input((*input_size, 3), name="image")
     for k, (channels, kernel, stride, pool) in enumerate(_BLOCKS, start=1):
         start = initializers.HeNormal(seed=1000 * seed + k)
-        x = layers.Conv2D(
-            channels, kernel, stride, "same", use_bias=False, kernel_initializer=start, name=f"conv{k}"
-        )(x)
+        how = {"use_bias": False, "kernel_initializer": start, "name": f"conv{k}"}
+        x = layers.Conv2D(channels, kernel, stride, "same", **how)(x)
         x = layers.BatchNormalization(momentum=0.95, name=f"conv{k}_bn")(x)
         x = layers.ReLU(name=f"conv{k}_relu")(x)
         if pool:

@@ -340,9 +340,7 @@ def _cloned(operation: Any, name: str) -> Any:
         return operation.__class__.from_config(operation.get_config() | {"name": name})
     except Exception as error:
         if getattr(operation, "weights", []):
-            raise ValueError(
-                f"layer {name!r} cannot be copied, a {type(operation).__name__}; {error}"
-            ) from error
+            raise ValueError(f"{type(operation).__name__} {name!r} cannot be copied; {error}") from error
         return operation  # a Lambda, for instance: without weights there is nothing to keep apart
 
 

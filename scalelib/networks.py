@@ -29,7 +29,6 @@ from scalelib.graph import Step, copy_model, is_float, keras, loadable, seeded, 
 from scalelib.taps import choose_taps, reach_of, resolve, taps_of
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
-Size = tuple[int, int] | None
 AnySize = tuple[int | None, int | None] | None
 
 _UNFIT = "They must be those of the network, or of its beginning, with its options, and finite numbers"
@@ -75,7 +74,7 @@ class Network:
     taps: dict[str, str]
     preprocess: Preprocess
     preprocess_name: str
-    input_size: Size
+    input_size: tuple[int, int] | None
     weights: str
     weights_seed: int | None
     weights_digest: str
@@ -182,11 +181,10 @@ def load_network(
     advice = "Call keras.config.set_image_data_format('channels_last') first"
     loadable(data_format == "channels_last", "images are (height, width, channels) here", data_format, advice)
     size = _size(input_size)
-    architecture = None
-    if isinstance(name_or_model, str) and not name_or_model.endswith((".keras", ".h5")):
-        architecture = name_or_model
-        if architecture == "control" and weights == "imagenet":
-            weights = control.WEIGHTS[0]
+    by_name = isinstance(name_or_model, str) and not name_or_model.endswith((".keras", ".h5"))
+    architecture = name_or_model if by_name else None
+    if architecture == "control" and weights == "imagenet":
+        weights = control.WEIGHTS[0]
     with seeded(weights_seed):
         if architecture:
             source, file = _build(architecture, weights, weights_seed, size, data_root, options)
@@ -294,9 +292,7 @@ def _build(
         return build(**own, **options), file
 
 
-def _given(
-    model: Any, weights: PathLike, size: AnySize, root: PathLike | None
-) -> tuple[str, Any, list[Step], str, Path | None]:
+def _given(model: Any, weights: PathLike, size: AnySize, root: PathLike | None) -> tuple[Any, ...]:
     """A model that somebody brings, or its file: its name, its copy, the graph, its weights' name, a file of others."""
     label = "random" if weights == "random" else "given"
     if isinstance(model, str | os.PathLike):
@@ -372,8 +368,7 @@ def imagenet_file(
     """
     kind = f"{name} minimalistic" if minimalistic else name
     height, width = input_size or (224, 224)
-    sides = [height, 224] if height == width else [224]
-    keys = [*(f"{kind} {float(alpha)} {side}" for side in sides), name]
+    keys = [*(f"{kind} {float(alpha)} {side}" for side in (height if height == width else 224, 224)), name]
     key = next((key for key in keys if key in PUBLISHED), "")
     widths = sorted({float(key.split()[-2]) for key in PUBLISHED if key.startswith(f"{kind} ")})
     rule = f"there are no published ImageNet weights for {name} with these options"
@@ -385,9 +380,8 @@ def imagenet_file(
 def find_imagenet_file(name: str, *, root: PathLike | None = None, **options: Any) -> Path:
     """Where a network's ImageNet weights lie on this machine, undamaged; if they do not, how to fetch them."""
     top, models = options.get("include_top", True), sources.keras_home() / "models"
-    (wanted, digest), (other, _) = (
-        imagenet_file(name, **options | {"include_top": on}) for on in (top, not top)
-    )
+    wanted, digest = imagenet_file(name, **options)
+    other, _ = imagenet_file(name, **options | {"include_top": not top})
     flags = f" --alpha {options['alpha']}" if "alpha" in options else ""
     flags += "" if top else " --no-top"
     advice = f"Put it into {models}, or run: scalelib fetch --weights {name}{flags}"

@@ -30,10 +30,9 @@ _PLUMBING = {
     "ZeroPadding2D", "Cropping2D", "Dropout", "SpatialDropout2D", "Flatten", "Reshape", "Identity", "ConvertToTensor",
     "Cast",
 }  # fmt: skip
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
-_NORMALISATIONS = (
-    keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization,
-)  # fmt: skip
+_LAYERS = keras.layers
+_CONVOLUTIONS = (_LAYERS.Conv2D, _LAYERS.DepthwiseConv2D, _LAYERS.SeparableConv2D)
+_NORMALISATIONS = (_LAYERS.BatchNormalization, _LAYERS.LayerNormalization, _LAYERS.GroupNormalization)
 
 
 def taps_of(architecture: str | None, steps: Sequence[Step]) -> dict[str, str]:

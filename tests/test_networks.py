@@ -329,7 +329,7 @@ def tokens() -> keras.Model:
         (tokens, {"taps": ["tokens"]}, "whose output has 2 axes"),
         (flat, {"input_size": 16}, "cannot be"),
         (flat, {"alpha": 0.5}, "takes no options"),
-        (lambda: model((8, 8, 3), through=lambda: Scaled(2.0, name="scaled")), {}, r"layer 'scaled' cannot be copied, a Scaled"),
+        (lambda: model((8, 8, 3), through=lambda: Scaled(2.0, name="scaled")), {}, r"Scaled 'scaled' cannot be copied"),
         (Subclassed, {}, r"subclassed keras\.Model, Subclassed"),
         (lambda: [1, 2], {}, "Received: no model, list"),
         (lambda: keras.Sequential([layers.Dense(2)]), {}, "no input shape yet"),

@@ -1,4 +1,4 @@
-"""PASCAL VOC: the rule, the measures against written-out arithmetic, and every reason to leave an image out."""
+"""PASCAL VOC and CUB-200-2011: the rule, the measures against written-out arithmetic, and every reason to leave an image out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scalelib.datasets import load_dataset
 from scalelib.datasets.voc import load_voc
 from scalelib.errors import DataError
 
@@ -160,7 +161,7 @@ def test_the_digest_depends_on_pixels_and_boxes_alone(devkit, tmp_path_factory):
     [
         ({"classes": ["aeroplan"]}, "Did you mean 'aeroplane'"),
         ({"classes": ["zebra"]}, "aeroplane, person"),
-        ({"classes": "aeroplane"}, "['aeroplane']"),
+        ({"classes": "person"}, "left out: {'other class': 1"),
         ({"classes": ["person"]}, "left out: {'other class': 1, 'several objects': 1}"),
         ({"classes": []}, "no image of VOC2007 test is left"),
         ({"rule": "biggest"}, "single, largest"),
@@ -196,3 +197,96 @@ def test_real_annotations_recounted_without_the_loader(voc_root):
     assert dataset.table.object_class.value_counts().to_dict() == expected
     assert dataset.table.set_index("image").area_ratio.to_dict() == pytest.approx(areas)
     assert expected == {"bird": 188, "aeroplane": 129, "car": 268, "dog": 215}, "as the data sheet states"
+
+
+# --- CUB-200-2011 ----------------------------------------------------------------------------------
+
+SPECIES = ["Laysan_Albatross", "Sooty_Albatross", "Fish_Crow"]
+
+
+def add_birds(root: Path, **changed: str | None) -> Path:
+    """A folder in the official layout with three birds, each list as given where it is; None: not there."""
+    folder = root / "CUB_200_2011"
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for k in (1, 2, 3):
+        Image.new("RGB", (100, 80), (k, 120, 30)).save(folder / "images" / f"bird_{k}.jpg")
+    lists = {
+        "images": "".join(f"{k} bird_{k}.jpg\n" for k in (1, 2, 3)),
+        "image_class_labels": "1 1\n2 2\n3 3\n",
+        "bounding_boxes": "1 10.0 20.0 50.0 40.0\n2 0.0 0.0 101.0 80.0\n3 0.0 0.0 10.0 8.0\n",
+        "classes": "".join(f"{k} 00{k}.{name}\n" for k, name in enumerate(SPECIES, start=1)),
+        **changed,
+    }
+    for name, text in lists.items():
+        if text is not None:
+            (folder / f"{name}.txt").write_text(text)
+    return root
+
+
+def test_birds_are_measured_like_voc_and_species_make_one_class_by_their_last_word(tmp_path, devkit):
+    dataset = load_dataset("cub", root=add_birds(tmp_path))
+    assert dataset.table.object_class.tolist() == SPECIES
+    np.testing.assert_allclose(
+        dataset.table.area_ratio, [0.25, 1, 0.01]
+    )  # the second by a pixel over its edge
+    np.testing.assert_allclose(dataset.table.sqrt_area_ratio, [0.5, 1, 0.1])
+    assert dataset.table[["box_x0", "box_y0", "box_x1", "box_y1"]].iloc[0].tolist() == [10, 20, 60, 60]
+    assert [path.stem for path in dataset.images] == dataset.table.image.tolist()
+    add(devkit, "000001", annotation(thing()))
+    assert list(dataset.table) == list(load_voc(root=devkit).table)
+    albatrosses = load_dataset("cub", root=tmp_path, classes=["albatross"])
+    assert albatrosses.table.object_class.tolist() == ["albatross"] * 2
+    assert albatrosses.excluded == {"other class": 1}
+    assert load_dataset("cub", root=tmp_path, classes="Fish_Crow").table.object_class.tolist() == [
+        "Fish_Crow"
+    ]
+    parts = [{"name": "voc", "root": devkit}, {"name": "cub", "root": tmp_path, "classes": ["albatross"]}]
+    both = load_dataset("joined", parts=parts)
+    assert both.table.object_class.tolist() == ["bird", "albatross", "albatross"]
+    assert [path.stem for path in both.images] == both.table.image.tolist()
+    assert (both.name, both.excluded) == ("VOC2007 test and CUB-200-2011", {"CUB-200-2011: other class": 1})
+
+
+@pytest.mark.parametrize(
+    ("changed", "excluded"),
+    [
+        ({"bounding_boxes": "1 10 20 50 40\n2 0 0 103 80\n3 9 9 -1 5\n"}, {"box outside its image": 2}),
+        ({"bounding_boxes": "1 10 20 50 40\n2 0 0 wide 80\n"}, {"no usable annotation": 2}),
+        ({"bounding_boxes": "1 10 20 50 40\n8 1 1 5 5\n"}, {"no usable annotation": 3}),
+        ({"image_class_labels": "1 1\n2 9\n"}, {"no usable annotation": 2}),
+        ({"images": "1 bird_1.jpg\n2 gone.jpg\n3 ../classes.txt\n"}, {"no usable image": 2}),
+    ],
+)
+def test_what_is_wrong_with_a_bird_is_counted(tmp_path, changed, excluded):
+    dataset = load_dataset("cub", root=add_birds(tmp_path, **changed))
+    assert (dataset.table.image.tolist(), dataset.excluded) == (["bird_1"], excluded)
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "words"),
+    [
+        ({"bounding_boxes": None}, {}, r"not there in its official layout[\s\S]*bounding_boxes\.txt"),
+        ({"bounding_boxes": ""}, {}, r"no image of CUB-200-2011 is left[\s\S]*'no usable annotation': 3"),
+        ({"bounding_boxes": "1 0 0 900 900\n"}, {}, r"no image of CUB-200-2011 is left[\s\S]*'box outside its image': 1"),
+        ({}, {"classes": ["albatros"]}, r"no species 'albatros'[\s\S]*Did you mean"),
+        ({}, {"classes": []}, r"left out: {'other class': 3}"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_usable_birds_is_refused(tmp_path, changed, options, words):
+    with pytest.raises(DataError, match=words):
+        load_dataset("cub", root=add_birds(tmp_path, **changed), **options)
+
+
+@pytest.mark.data
+def test_the_albatrosses_recounted_without_the_loader(data_root):
+    folder = data_root / "CUB_200_2011"
+    if not folder.is_dir():
+        pytest.skip("real data wanted: SCALELIB_DATA has no CUB_200_2011")
+    boxes, paths = ([line.split() for line in (folder / f"{name}.txt").read_text().splitlines()] for name in ("bounding_boxes", "images"))  # fmt: skip
+    ratios = {}
+    for (_, _, _, width, height), (_, path) in zip(boxes, paths, strict=True):
+        with Image.open(folder / "images" / path) as picture:
+            ratios[Path(path).stem] = float(width) * float(height) / (picture.width * picture.height)
+    table = load_dataset("cub", classes=["albatross"]).table
+    assert len(table) == 178
+    assert table.set_index("image").area_ratio.to_dict() == pytest.approx(ratios, rel=0.01)

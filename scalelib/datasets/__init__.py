@@ -81,6 +81,8 @@ class Dataset:
 # Loaders by name; one given as "module:function" is imported when it is first asked for.
 DATASETS: dict[str, Callable[..., Dataset] | str] = {
     "voc": "scalelib.datasets.voc:load_voc",
+    "cub": "scalelib.datasets.voc:load_cub",
+    "joined": "scalebook.profiles:join_datasets",
     "monuseg": "scalelib.slides.collections:load_monuseg",
     "bca": "scalelib.slides.collections:load_bca",
 }
@@ -96,9 +98,9 @@ def load_dataset(name: str, **options: Any) -> Dataset:
 
     Parameters
     ----------
-    name : {"voc", "monuseg", "bca"} or str
-        See :func:`scalelib.datasets.voc.load_voc` and :mod:`scalelib.slides.collections`, or what
-        :func:`register` made known.
+    name : {"voc", "cub", "monuseg", "bca"} or str
+        See :mod:`scalelib.datasets.voc` and :mod:`scalelib.slides.collections`, or what
+        :func:`register` made known. ``"joined"``, in a checkout: several as one.
     **options
         Options of that function.
 

@@ -48,16 +48,14 @@ def find_weights(
     if given.name == str(filename):
         places = [data_root(root) / "weights" / given.name, keras_home() / "models" / given.name]
     found = [place for place in places if is_file(place)]
-    near = did_you_mean(
-        given.name, (path.name for place in (given, *places) for path in place.parent.glob("*"))
-    )
+    others = (path.name for place in (given, *places) for path in place.parent.glob("*"))
+    near = did_you_mean(given.name, others)
     received = f"looked for {', '.join(map(str, places))}"
     advice = advice or f"{near} Put it there, give its full path, or run 'scalelib fetch'".strip()
     require(found, "find_weights", f"there is no file {given.name}", received, advice, error=WeightsError)
     known = checksum or {Path(one.target).name: one.checksum for one in SOURCES.values()}.get(given.name)
     rule, received = f"{given.name} is damaged", f"{found[0]}, whose digest is not {known}"
-    whole = has_digest(found[0], known)
-    require(whole, "find_weights", rule, received, "Delete it, and bring it again", error=WeightsError)
+    require(has_digest(found[0], known), "find_weights", rule, received, "Bring it again", error=WeightsError)
     return found[0]
 
 

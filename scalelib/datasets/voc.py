@@ -1,4 +1,4 @@
-"""PASCAL VOC in its official layout: one row per usable image, and a count of every one left out.
+"""PASCAL VOC and CUB-200-2011 in their official layouts: one row per usable image, and a count of every one left out.
 
 Knows annotation files and pictures; must not know networks or regressions.
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from defusedxml.ElementTree import fromstring
 from PIL import Image
 
 from scalelib.datasets import Dataset
-from scalelib.datasets.sources import data_root
+from scalelib.datasets.sources import SOURCES, PathLike, data_root
 from scalelib.errors import did_you_mean, refusing, require, track
 from scalelib.results import read_bytes
 
@@ -27,15 +26,21 @@ SOURCE = (
     "PASCAL VOC{year}, M. Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, "
     "Int. J. Comput. Vis. 88 (2010) 303-338; images from Flickr, research use"
 )
+# The lists of CUB-200-2011, and what stands in them behind the id.
+_CUB_LISTS = {
+    "images.txt": ["path"], "image_class_labels.txt": ["label"],
+    "bounding_boxes.txt": ["x", "y", "width", "height"], "classes.txt": ["name"],
+}  # fmt: skip
+Row = dict[str, Any] | str  # the measures of an image, or why there are none
 RULES = ("single", "largest")
 
 
 def load_voc(
     *,
-    root: str | os.PathLike[str] | None = None,
+    root: PathLike | None = None,
     year: int = 2007,
     split: str = "test",
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | str | None = None,
     rule: str = "single",
 ) -> Dataset:
     """Photographs with the size of their object's box relative to the image.
@@ -49,7 +54,7 @@ def load_voc(
         2007 or 2012, or whatever ``VOC<year>`` folder is there.
     split : str, default="test"
         A file of ``ImageSets/Main`` without its ending.
-    classes : sequence of str, optional
+    classes : str or sequence of str, optional
         Object classes to keep. Default: all.
     rule : {"single", "largest"}, default="single"
         ``single`` keeps images whose annotation has exactly one object of any class, difficult
@@ -86,8 +91,7 @@ def load_voc(
     Run 'scalelib fetch voc2007-test', or set SCALELIB_DATA (or root) to the folder that holds VOCdevkit.
     """
     require(rule in RULES, "load_voc", f"no rule {rule!r}", f"rule={rule!r}", f"Known: {', '.join(RULES)}")
-    advice = f"Write [{classes!r}]"
-    require(not isinstance(classes, str), "load_voc", "classes is a sequence of names", repr(classes), advice)
+    classes = [classes] if isinstance(classes, str) else classes
     folder = data_root(root) / "VOCdevkit" / f"VOC{year}"
     names = dict.fromkeys(_listed(folder, year, split))
     seen: set[str] = set()
@@ -100,15 +104,69 @@ def load_voc(
     return _dataset(f"VOC{year} {split}", SOURCE.format(year=year), found, "load_voc")
 
 
-def _dataset(name: str, source: str, found: Sequence[dict[str, Any] | str], operation: str) -> Dataset:
+def load_cub(*, root: PathLike | None = None, classes: Sequence[str] | str | None = None) -> Dataset:
+    """Photographs of birds, one to an image, with the size of the bird's box relative to the image.
+
+    Parameters
+    ----------
+    root : path-like, optional
+        Folder that holds ``CUB_200_2011`` with ``images``, ``images.txt``, ``bounding_boxes.txt``,
+        ``image_class_labels.txt`` and ``classes.txt``. Default: :func:`scalelib.datasets.sources.data_root`.
+    classes : str or sequence of str, optional
+        Species, or what the names of several end in: then they are one class, as ``"albatross"``
+        stands for Black-footed, Laysan and Sooty Albatross. Default: every species by itself.
+
+    Returns
+    -------
+    Dataset
+        With the columns of :func:`load_voc`. Boxes count pixels from 0; one that passes its image's
+        edge by up to a pixel ends there, one that leaves it further is left out.
+
+    Raises
+    ------
+    DataError
+        If the folder or one of its lists is missing, a class is unknown, or no image is left.
+    """
+    folder = data_root(root) / "CUB_200_2011"
+    advice = f"Set SCALELIB_DATA (or root) to the folder that holds it, or {SOURCES['cub'].how(root)}"
+    with refusing("load_cub", "CUB-200-2011 is not there in its official layout", folder, advice):
+        images, labels, boxes, names = (
+            pd.read_csv(io.BytesIO(read_bytes(folder / file)), sep=" ", index_col=0, names=["id", *columns])
+            for file, columns in _CUB_LISTS.items()
+        )
+        listed = images.join([labels, boxes.apply(pd.to_numeric, errors="coerce")], how="outer")
+        species = names["name"].str.partition(".")[2]
+    called: dict[Any, Any] = dict(species) if classes is None else dict.fromkeys(species.index)
+    for wanted in [classes] if isinstance(classes, str) else classes or ():
+        own = ("_" + species.str.lower()).str.endswith(f"_{wanted}".lower())
+        rule, advice = f"no species {wanted!r}", did_you_mean(wanted, species)
+        require(own.any(), "load_cub", rule, f"classes={classes!r}", advice)
+        called |= dict.fromkeys(species.index[own], wanted)
+    found: list[Row] = []
+    flags = {"n_objects": 1, "difficult": False, "truncated": False}
+    for row in track(listed.itertuples(), label="CUB-200-2011", total=len(listed), unit="image"):
+        box = (row.x, row.y, row.x + row.width, row.y + row.height)
+        if pd.isna([row.path, *box]).any() or row.label not in called:
+            found.append("no usable annotation")
+        elif called[row.label] is None:
+            found.append("other class")
+        else:
+            found.append(_row(folder / "images" / row.path, called[row.label], box, flags))
+    return _dataset("CUB-200-2011", f"CUB-200-2011, {SOURCES['cub'].licence}", found, "load_cub")
+
+
+def _dataset(name: str, source: str, found: Sequence[Row], operation: str) -> Dataset:
     """Rows as a dataset; the reasons of those that have none are counted."""
     rows = [row for row in found if not isinstance(row, str)]
     counts = dict(sorted(Counter(reason for reason in found if isinstance(reason, str)).items()))
     received = f"{len(found)} listed images, left out: {counts}"
     require(rows, operation, f"no image of {name} is left", received, "Check classes, rule and the folder")
     table = pd.DataFrame(rows)
-    images, sha256 = table.pop("path").tolist(), table.pop("sha256")
-    return Dataset(name, images, table, counts, source, _digest(table, sha256))
+    images, contents, digest = table.pop("path").tolist(), table.pop("sha256"), hashlib.sha256()
+    for row, content in zip(table.itertuples(index=False), contents, strict=True):
+        values = [float(value).hex() if isinstance(value, float) else str(value) for value in row]
+        digest.update(content + repr(values).encode())
+    return Dataset(name, images, table, counts, source, digest.hexdigest())
 
 
 def _listed(folder: Path, year: int, split: str) -> list[str]:
@@ -124,26 +182,20 @@ def _listed(folder: Path, year: int, split: str) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def _annotated(path: Path) -> tuple[tuple[int, ...], list[tuple[str, tuple[float, ...], dict[str, bool]]]]:
-    """Width and height of the image, and its objects: class, box in pixels from 1 with both ends included, and flags."""
+def _annotated(path: Path) -> tuple[tuple[int, ...], list[tuple[Any, ...]]]:
+    """Size of the image, and its objects: class, box in pixels from 1 with both ends included, flags, area."""
     root = fromstring(read_bytes(path))
     size = tuple(int(float(root.findtext(f"size/{side}", ""))) for side in ("width", "height"))
     objects = []
     for item in root.findall("object"):  # the root's children alone: a person's parts have boxes too
         box = tuple(float(item.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
         flags = {flag: item.findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated")}
-        objects.append((item.findtext("name", "").strip(), box, flags))
+        area = max(0.0, box[2] - box[0] + 1) * max(0.0, box[3] - box[1] + 1)
+        objects.append((item.findtext("name", "").strip(), box, flags, area))
     return size, objects
 
 
-def _area(box: tuple[float, ...]) -> float:
-    x0, y0, x1, y1 = box
-    return max(0.0, x1 - x0 + 1) * max(0.0, y1 - y0 + 1)
-
-
-def _describe(
-    folder: Path, name: str, rule: str, classes: Sequence[str] | None, seen: set[str]
-) -> dict[str, Any] | str:
+def _describe(folder: Path, name: str, rule: str, classes: Sequence[str] | None, seen: set[str]) -> Row:
     """An image's row, or why it has none; adds every class that is named to `seen`."""
     try:
         size, objects = _annotated(folder / "Annotations" / f"{name}.xml")
@@ -152,10 +204,9 @@ def _describe(
     seen.update(object_class for object_class, *_ in objects)
     if not objects or (rule == "single" and len(objects) > 1):
         return "several objects" if objects else "no object"
-    object_class, box, flags = max(objects, key=lambda one: _area(one[1]))
+    object_class, (x0, y0, x1, y1), flags, _ = max(objects, key=lambda one: one[-1])
     if classes is not None and object_class not in classes:
         return "other class"
-    x0, y0, x1, y1 = box
     if not (object_class and 1 <= x0 <= x1 <= size[0] and 1 <= y0 <= y1 <= size[1]):
         return "no usable annotation"
     path, counted = folder / "JPEGImages" / f"{name}.jpg", {"n_objects": len(objects), **flags}
@@ -163,9 +214,7 @@ def _describe(
     return row if isinstance(row, str) or (row["width"], row["height"]) == size else "no usable image"
 
 
-def _row(
-    path: Path, object_class: str, box: tuple[float, ...], flags: dict[str, Any]
-) -> dict[str, Any] | str:
+def _row(path: Path, object_class: str, box: tuple[float, ...], flags: dict[str, Any]) -> Row:
     """The measures of an image with a box in pixels from 0, or why there are none."""
     try:
         content = path.read_bytes()
@@ -183,11 +232,3 @@ def _row(
     corners = {"box_x0": x0, "box_y0": y0, "box_x1": x1, "box_y1": y1}
     sides = {"box_width_ratio": wide, "box_height_ratio": high, "width": width, "height": height}
     return {**named, **area, **corners, **sides, **flags, "sha256": hashlib.sha256(content).digest()}
-
-
-def _digest(table: pd.DataFrame, images: Iterable[bytes]) -> str:
-    whole = hashlib.sha256()
-    for row, image in zip(table.itertuples(index=False), images, strict=True):
-        whole.update(image)
-        whole.update(repr([float(v).hex() if isinstance(v, float) else str(v) for v in row]).encode())
-    return whole.hexdigest()
