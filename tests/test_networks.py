@@ -136,7 +136,6 @@ def test_top_1_on_imagenet_samples_proves_weights_and_preprocessing(
         for x in (net.preprocess(images), other)
     )
     assert right >= least > wrong  # the preprocessing matters
-    print(name, right, wrong)
 
 
 @pytest.mark.parametrize(("name", "side"), [("MobileNet", 224), ("SqueezeNet", 227), ("control", 64)])
