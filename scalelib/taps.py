@@ -160,10 +160,13 @@ def reach_of(held: Counter[tuple[int, ...]], steps: Sequence[Step]) -> int:
     return reach
 
 
-def resolve(name: str, taps: Mapping[str, str], *, network: str, operation: str) -> str:
+def resolve(
+    name: str, taps: Mapping[str, str], *, network: str, operation: str, layers: Iterable[str] = ()
+) -> str:
     """A tap's present name from that name, its layer's, or one used by the paper or an older Keras.
 
     For ResNet50 ``"add16"``, ``"conv5_block3_add"`` (Keras 3) and ``"add_16"`` (Keras 2) are the same tap.
+    `layers` may be meant as well where a name is wrong.
     """
     plain = {re.sub(r"[-_ ]", "", tap).lower(): tap for tap in taps}
     if "pre_softmax" in taps:
@@ -171,8 +174,8 @@ def resolve(name: str, taps: Mapping[str, str], *, network: str, operation: str)
     known = plain | {layer: tap for tap, layer in taps.items()} | {tap: tap for tap in taps}
     found = known.get(str(name)) or known.get(re.sub(r"[-_ ]", "", str(name)).lower())
     rule = f"no layer {str(name)!r} in {network}; taps are {', '.join(taps)}"
-    hint = did_you_mean(str(name), [*taps, *taps.values()])
-    advice = hint or "load_network(…, taps=[…]) makes any layer a tap"
+    hint = did_you_mean(str(name), [*taps, *taps.values(), *layers])
+    advice = hint or "Any layer can be a tap: name it with taps=[…], in a shell with --taps"
     require(found, operation, rule, repr(name), advice, error=NetworkError)
     return str(found)
 
@@ -197,7 +200,7 @@ def choose_taps(
         if layer in order and layer not in default:
             chosen[tap] = layer
         else:
-            found = resolve(layer, default, network=network, operation="load_network")
+            found = resolve(layer, default, network=network, operation="load_network", layers=order)
             chosen[found if tap == layer else tap] = default[found]
     for tap, layer in chosen.items():
         axes = len(steps[order[layer]].outputs[0].shape) - 1

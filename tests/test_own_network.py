@@ -277,6 +277,7 @@ AFTER = [
     ("--network sides.csv", "no network 'sides.csv'"),
     ("--network bad.keras", "damaged"),
     ("--taps frist", "'first'"),
+    ("--taps global_average_pooling", "Did you mean 'global_average_pooling2d'"),
 ]
 
 
