@@ -7,6 +7,7 @@ each in a process of its own with bounded time and memory, and counts how they e
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import date
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -238,11 +240,9 @@ def read_state(path: Path) -> None:
 
 
 def read_weights(path: Path) -> None:
-    from scalelib.networks import load_weight_file
+    from scalelib.networks import load_network
 
-    model = tiny()
-    load_weight_file(model, path, network="tiny")
-    finite(*model.get_weights())
+    finite(*load_network(tiny(), weights=path).model.get_weights())
 
 
 def read_model(path: Path) -> None:
@@ -427,14 +427,14 @@ def campaign(inputs: int, out: Path, *, names: str = "", seed: int = 0) -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
-    chosen = [
-        reader
-        for name, reader in readers(keras=names != "light").items()
-        if names in ("", "light") or name in names.split(",")
-    ]
+    if names != "light":
+        importlib.import_module("scalelib.slides.magnification")  # once, before processes are forked
+    with get_context("spawn").Pool(1) as pool:  # elsewhere: threads that fitting starts survive no fork
+        made = pool.apply(readers, kwds={"keras": names != "light"})
+    chosen = [made[name] for name in made if names in ("", "light") or name in names.split(",")]
     rows, rng, bad = [], random.Random(seed), 0
     for reader in chosen:
-        assert judged(reader, reader.good) == "read", reader.name
+        assert in_a_process(reader, reader.good) == "read", reader.name
         counts: Counter[str] = Counter()
         slowest = 0.0
         for i in range(inputs // len(chosen) + 1):

@@ -76,7 +76,8 @@ def _fits(value: Any, default: Any) -> bool:
 
 def _block(content: Any, where: str, keys: Collection[str] = ()) -> dict[str, Any]:
     block = content if content is not None else {}
-    _require(isinstance(block, dict), f"{where} is a block of 'name: value' lines", repr(block))
+    named = isinstance(block, dict) and all(isinstance(name, str) for name in block)
+    _require(named, f"{where} is a block of 'name: value' lines", repr(block))
     _known(block, keys or block, where)
     return block
 

@@ -54,6 +54,8 @@ def test_a_profile_is_read_whole(tmp_path):
         ("needs: [voc2007-test]", "'needs' of mine.yaml is a block"),
         ("notebooks: {04_x: 3}", "'04_x' of mine.yaml is a block.*Received: 3"),
         ("- control", "mine.yaml is a block"),
+        ("notebooks: {01_: {}}", "'notebooks' of mine.yaml is a block.*Received: {1: {}}"),
+        ("notebooks: &a {x: {}}\nneeds: *a", "references such as"),
         ("notebooks: {04_x: {a: 1, a: 2}}", "'a' stands twice"),
         ("x: !!python/object/apply:os.system [echo]", "no valid YAML"),
     ],
