@@ -129,7 +129,6 @@ rule activations:
     log: ".cache/logs/{profile}/read/{name}.log"
     params: reading=lambda w: json.dumps(READ[w.profile, w.name])
     threads: 4
-    retries: 3
     resources: mem_mb=mem_mb, runtime=runtime, gpu=gpu
     shell: "python workflow/prepare.py read {params.reading:q} {output} > {log} 2>&1"
 
@@ -141,7 +140,6 @@ rule patches:
     params: data=lambda w: [GIVEN[w.profile][TRANSFER][key] for key in ("dataset", "dataset_options")]
     threads: 1
     priority: 50
-    retries: 3
     resources: mem_mb=mem_mb, runtime=runtime, gpu=0
     shell: "python workflow/prepare.py patches {wildcards.profile} {output} > {log} 2>&1"
 

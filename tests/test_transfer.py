@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -251,6 +252,21 @@ def test_a_run_whose_loss_is_not_finite_is_named_and_the_others_are_trained(
     failed = runs.run_plans([plan], table, images, tmp_path, rows=["pruned"])
     assert list(failed) == [f"tiny pruned area {seed}" for seed in plan.seeds]
     assert set(runs.collect(tmp_path).runs.target) == {"log2_magnification"}
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def another_process(*_: object, **__: object) -> None:
+        [lock] = tmp_path.glob("*/lock")
+        with lock.open("a") as own, pytest.raises(BlockingIOError):
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tried.append(lock.parent.name)
+
+    monkeypatch.setattr(runs, "train_transfer", another_process)
+    [plan] = runs.plan_transfer([SPEC | {"transfer_seeds": 1, "targets": ["area"]}], {"tiny": "conv_pw_1"})
+    runs.run_plans([plan], pd.DataFrame(), [], tmp_path, rows=["pruned"])
+    assert tried == runs.planned_runs([plan], rows=["pruned"])
 
 
 def test_table_2_stands_below_the_papers_in_its_form(study: Study) -> None:
