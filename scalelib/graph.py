@@ -24,6 +24,10 @@ from scalelib.errors import NetworkError, ScalelibError, refusing, require
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# For GPUs: a process takes the memory that it needs, not all; NVIDIA's libraries round no float32 to TF32 before they
+# multiply, or activations would differ from a CPU's in the fourth digit.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 sys.stderr.flush()
 _kept, _nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
 os.dup2(_nowhere, 2)  # TensorFlow greets past Python's stderr
@@ -33,6 +37,14 @@ finally:
     os.dup2(_kept, 2)
     os.close(_kept)
     os.close(_nowhere)
+
+
+def gpus() -> list[str]:
+    """The GPUs that the backend computes on."""
+    if keras.backend.backend() == "torch":  # of which Keras lists no devices
+        return [f"gpu:{number}" for number in range(sys.modules["torch"].cuda.device_count())]
+    return list(keras.distribution.list_devices("gpu"))
+
 
 # Images of many sizes trace one graph per size, on purpose; TensorFlow would warn of it in every notebook.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

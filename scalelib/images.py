@@ -49,14 +49,12 @@ def read_image(image: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
                 raise ValueError(problem)
             if (pages := getattr(opened, "n_frames", 1)) > 1 and opened.format != "MPO":
                 raise ValueError(f"animated or of several pages ({pages}); save the one wanted")
-            opened.load()
-            return _to_rgb(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _to_rgb(opened)
     except Exception as error:  # decoders of untrusted files raise nearly every class there is
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
-        raise DataError(
-            f"read_image: cannot use the image {path.name}: {reason}.\n"
-            f"Received: {path}.\nReplace the file or leave it out."
-        ) from error
+        said = f"{path.name}: {reason}.\nReceived: {path}.\nReplace the file or leave it out."
+        raise DataError(f"read_image: cannot use the image {said}") from error
 
 
 def _unusable(height: int, width: int) -> str:
@@ -79,7 +77,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
@@ -140,9 +138,8 @@ def resize_image(
         fitted = resize_image(image, inner, interpolation=interpolation, antialias=antialias)
         canvas[top : top + inner[0], left : left + inner[1]] = fitted
         return canvas
-    part_h, part_w = (
-        (h, w) if policy == "stretch" else (min(h, w * height / width), min(w, h * width / height))
-    )
+    cut_h, cut_w = min(h, w * height / width), min(w, h * width / height)
+    part_h, part_w = (h, w) if policy == "stretch" else (cut_h, cut_w)
     left_edge, top_edge = (w - part_w) / 2, (h - part_h) / 2
     box = (left_edge, top_edge, left_edge + part_w, top_edge + part_h)
     if interpolation == "bilinear" and not antialias:

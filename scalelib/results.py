@@ -48,16 +48,17 @@ LARGE = 1_500_000
 def describe_code() -> dict[str, Any]:
     """Commit of the working tree (None outside version control), and whether code that makes numbers differs from it."""
     here = Path(__file__).parent.parent
-    commit = _git(here, "rev-parse", "HEAD")
+    commit = _said(here, "git", "rev-parse", "HEAD")
     if commit is None or not (here / "constraints.txt").is_file():
         return {"commit": None, "dirty": False}
-    changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", *CODE)
+    changed = _said(here, "git", "status", "--porcelain", "--untracked-files=no", "--", *CODE)
     return {"commit": commit, "dirty": bool(changed)}
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _said(folder: Path, *command: str) -> str | None:
+    """What a command prints; None where it is not there, or fails."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -69,16 +70,20 @@ def describe_environment() -> dict[str, Any]:
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    keras = sys.modules.get("keras")  # a process that never loaded it used no GPU, and loading it takes time
+    # a process that never loaded Keras used no GPU, and loading it takes time
+    graph = sys.modules.get("scalelib.graph")
+    gpus = graph.gpus() if graph else []
+    names = _said(Path(), "nvidia-smi", "--query-gpu=name", "--format=csv,noheader") if gpus else None
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": versions,
-        "backend": keras.backend.backend() if keras else "not loaded",
+        "backend": graph.keras.backend.backend() if graph else "not loaded",
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": _memory_gib(),
-        "gpus": [str(device) for device in keras.distribution.list_devices("gpu")] if keras else [],
+        "gpus": names.splitlines()[: len(gpus)] if names else gpus,
+        "precision": "float32" if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0" else "float32 or TF32",
     }
 
 

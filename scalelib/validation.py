@@ -81,9 +81,8 @@ def check_labels(labels: Any, n_images: int, *, name: str, operation: str) -> np
     if labels is None:
         return None
     array = np.asarray(labels)
-    fits = array.ndim == 1 and len(array) == n_images
     received = f"shape {array.shape} for {n_images} images"
-    require(fits, operation, f"{name} must hold one label per image", received)
+    require(array.shape == (n_images,), operation, f"{name} must hold one label per image", received)
     missing = [i for i, label in enumerate(array.tolist()) if label is None or label != label]
     received = f"none in row {missing[0] if missing else 0} ({len(missing)} such rows)"
     require(not missing, operation, f"{name} must not have missing labels", received)

@@ -63,9 +63,9 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     seen: list[tuple[int, ...]] = []
     read_taps = activations.read_taps
 
-    def counted(reader: Any, net: Network, images: np.ndarray) -> dict[str, np.ndarray]:
+    def counted(reader: Any, images: np.ndarray) -> dict[str, np.ndarray]:
         seen.append((len(np.unique(images.reshape(len(images), -1), axis=0)), *images.shape))
-        return read_taps(reader, net, images)
+        return read_taps(reader, images)
 
     monkeypatch.setattr(activations, "read_taps", counted)
     return seen
@@ -145,6 +145,12 @@ def test_images_of_differing_sizes_are_read_at_their_own(any_size, tmp_path):
         for i, image in enumerate(images):
             for tap, values in acts.items():
                 np.testing.assert_allclose(values[i], single_layer(any_size, tap, image[None])[0], atol=1e-5)
+
+
+def test_the_reader_is_never_compiled_by_the_backends_own_choice(net):
+    reader = activations.tap_reader(net, {"first": "first"}, pooling="avg")
+    assert reader.jit_compile is (keras.backend.backend() == "jax")
+    assert (os.environ["TF_FORCE_GPU_ALLOW_GROWTH"], os.environ["NVIDIA_TF32_OVERRIDE"]) == ("true", "0")
 
 
 def test_taps_are_keyed_as_asked_for_and_older_names_hold(net):
@@ -387,12 +393,12 @@ activations.PART = 8
 read_taps, kill_after = activations.read_taps, int(sys.argv[3])
 batches = 0
 
-def counted(reader, net, images):
+def counted(reader, images):
     global batches
     if batches == kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     batches += 1
-    return read_taps(reader, net, images)
+    return read_taps(reader, images)
 
 activations.read_taps = counted
 acts = activations.extract(small_net(), pictures(60), batch_size=4, cache=sys.argv[1])

@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--test-size", type=float, default=0.3, metavar="SHARE", help="held out in a split (default: 0.3)")
     add("--random-state", type=int, default=0, metavar="SEED", help="seed of splits (default: 0)")
     add("--resize", choices=["stretch", "crop", "pad"], default="stretch", help="default: stretch")
-    add("--batch-size", type=positive, default=32, help="images per forward pass (default: 32)")
+    add("--batch-size", type=positive, help="images per forward pass (default: 32; on a GPU 256)")
+    add("--workers", type=positive, help="threads that prepare images (default: one a core, at most 16)")
     add("--no-cache", action="store_true", help="keep no activations beside the results")
     parser.add_argument("--out", default="results/my", metavar="FOLDER", help="default: results/my")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     lines = [f"\n  {count:5d} × {reason}" for reason, count in dataset.excluded.items()]
     lines += [f"\n  under {FEW}: intervals are wide and rough"] if len(dataset.table) < FEW else []
     print(f"Images: {len(dataset.table)} used{'; left out:' if left_out.size else ''}{''.join(lines)}")
-    how: dict[str, Any] = {name: given[name] for name in ("batch_size", "resize", "pooling")}
+    how: dict[str, Any] = {name: given[name] for name in ("batch_size", "workers", "resize", "pooling")}
     acts = extract(net, dataset.images, cache=None if options.no_cache else out / "cache", **how)
     tables = _regress(acts, dataset.table, options)
     record.write(tables | {"excluded": left_out}, datasets=[dataset], networks=[net])
