@@ -23,10 +23,11 @@ from scalelib.errors import ResultsError
 from scalelib.graph import keras
 from scalelib.slides.magnification import fit_estimator
 from studies import s05_runs as runs
+from studies import training
 from studies.plan import SEEDS
 from studies.rendered.slide import load_rendered
 from studies.s05_transfer import as_published
-from studies.training import STATE, Batches, NotFinite, Schedule, epoch_order, train, turned
+from studies.training import STATE, NotFinite, Schedule, epoch_order, train, turned
 from studies.transfer_scores import class_means
 
 ROOT = Path(__file__).parent.parent
@@ -152,9 +153,9 @@ def test_the_state_of_another_run_is_refused(tmp_path):
 def test_losses_that_are_not_finite_stop_the_run_and_keep_the_last_good_state(tmp_path, monkeypatch):
     good, _ = fit(tmp_path, epochs=2)
     before = (tmp_path / STATE).read_bytes()
-    batch = Batches.__getitem__
+    batches = training.batches_of
     monkeypatch.setattr(
-        Batches, "__getitem__", lambda self, i: (batch(self, i)[0] * np.nan, batch(self, i)[1])
+        training, "batches_of", lambda *a, **how: ((x * np.nan, y) for x, y in batches(*a, **how))
     )
     with pytest.raises(NotFinite, match="the loss of a run is not finite in epoch 3"):
         fit(tmp_path, epochs=4)

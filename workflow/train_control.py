@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +67,6 @@ def train(name: str, *, settings: Settings, folder: Path, held_out: int = 5000) 
     history = fit_resumably(
         model, lambda epoch: _Batches(scenes.images, labels, settings, epoch - 1), epochs=settings.epochs,
         state=state, name=name, identity={"network": name, "settings": asdict(settings)},
-        verbose=1 if sys.stderr.isatty() and not os.environ.get("CI") else 2,
     )  # fmt: skip
     seconds = round(time.perf_counter() - began, 1)
     weights = folder / f"control_{name}.weights.h5"
@@ -103,16 +102,18 @@ def _compiled(settings: Settings) -> keras.Model:
     return model
 
 
-class _Batches(keras.utils.PyDataset):
+class _Batches:
     """One epoch: shuffled, mirrored, colour channels permuted, inverted; from a seed of its own."""
 
     def __init__(self, images: Any, labels: np.ndarray, settings: Settings, epoch: int) -> None:
-        super().__init__()
         self.images, self.labels, self.settings, self.epoch = images, labels, settings, epoch
         self.order = np.random.default_rng([settings.seed, epoch]).permutation(len(images))
 
     def __len__(self) -> int:
         return len(self.order) // self.settings.batch_size
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         size = self.settings.batch_size

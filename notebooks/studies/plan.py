@@ -13,6 +13,7 @@ ROWS = ("pretrained", "scratch", "pruned")  # of Table 2, for each network
 def take_apart(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, str], list[int]]:
     """An entry of a profile as name and options of `load_network`, labels of its rows, and weight seeds."""
     options = {"weights": "imagenet", "seeds": [0], **spec}
+    options.pop("reading", None)  # says how `extract` reads it, and changes no network
     name, seeds = options.pop("name"), options.pop("seeds")
     labels = {"network": options.pop("label", name)}
     labels["weights"] = options.pop("weights_label", options["weights"])

@@ -53,9 +53,13 @@ def open_networks(specs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[dict[str
 def read_networks(
     specs: Iterable[Mapping[str, Any]], images: Sequence[Any] | np.ndarray, **options: Any
 ) -> Iterator[Reading]:
-    """Images read by each network of a profile, one network at a time; options are those of `extract`."""
-    for labels, net in networks_of(specs):
-        yield Reading(labels, net, extract(net, images, **options))
+    """Images read by each network of a profile, one network at a time; options are those of `extract`.
+
+    An entry's own ``reading: {workers: 16, batch_size: 256}`` goes before.
+    """
+    for spec in specs:
+        for labels, net in networks_of([spec]):
+            yield Reading(labels, net, extract(net, images, **options | spec.get("reading", {})))
 
 
 def any_size(net: Network) -> Network:

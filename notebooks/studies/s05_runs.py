@@ -30,7 +30,7 @@ from scalelib.slides.magnification import (
 )
 from scalelib.slides.slide import stated_scale
 from studies.plan import ROWS, seeds_and_targets, slug, take_apart
-from studies.training import STATE, Batches, NotFinite, Schedule, train
+from studies.training import STATE, NotFinite, Schedule, batches_of, predict_batches, train
 from studies.transfer_scores import RUN, class_means, score_predictions
 
 PATCH = ["image", "split", "slide", "magnification", "mpp", "mean_area_px"]
@@ -389,12 +389,12 @@ def predict_images(
     net = network.load(row, side=pixels.shape[1])
     model = prune(net, at=network.run(row, target, 0)["tap"], outputs=1)
     known = target_values(table, target)[(table["split"] == "train").to_numpy()]
-    data = Batches(pixels, np.zeros(len(pixels)), np.arange(len(pixels)), net.preprocess, batch_size=64)
+    order = np.arange(len(pixels))
     found = []
     for seed in seeds:
         model.load_weights(Path(folder) / run_name(**network.run(row, target, seed)) / WEIGHTS)
-        predicted = np.asarray(model.predict(data, verbose=0), np.float64)[:, 0]
-        found.append(predicted * known.std() + known.mean())
+        batches = batches_of(pixels, order, order, net.preprocess, batch_size=64)
+        found.append(predict_batches(model, batches) * known.std() + known.mean())
     ends = np.cumsum([len(own) for own in patches.values()])[:-1]
     return dict(zip(patches, np.split(np.stack(found), ends, axis=1), strict=True))
 

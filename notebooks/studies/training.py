@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import ResultsError, refusing, require
+from scalelib.activations import prefetch
+from scalelib.errors import ResultsError, refusing, require, track
 from scalelib.graph import keras
 from scalelib.results import read_arrays, write_atomic
 
@@ -42,34 +43,31 @@ class NotFinite(ResultsError):
     """A loss is infinite or NaN."""
 
 
-class Batches(keras.utils.PyDataset):
-    """Preprocessed batches of the rows in `order`, with their targets; the last may be smaller."""
+def batches_of(
+    images: Sequence[np.ndarray] | np.ndarray,
+    targets: np.ndarray,
+    order: np.ndarray,
+    preprocess: Callable[[np.ndarray], Any],
+    *,
+    batch_size: int = 32,
+    turns: np.ndarray | None = None,
+    workers: int = 1,
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Preprocessed batches of the rows in `order`, with their targets, put together in threads; the last may be smaller."""
 
-    def __init__(
-        self,
-        images: Sequence[np.ndarray] | np.ndarray,
-        targets: np.ndarray,
-        order: np.ndarray,
-        preprocess: Callable[[np.ndarray], Any],
-        *,
-        batch_size: int = 32,
-        turns: np.ndarray | None = None,
-        workers: int = 1,
-    ) -> None:
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
-        self.images, self.targets, self.order = images, np.asarray(targets, np.float32), order
-        self.preprocess, self.batch_size, self.turns = preprocess, batch_size, turns
+    def batch(start: int) -> tuple[Any, np.ndarray]:
+        part = slice(start, start + batch_size)
+        pixels = np.stack([images[int(row)] for row in order[part]])
+        if turns is not None:
+            pixels = np.stack([turned(p, int(t)) for p, t in zip(pixels, turns[part], strict=True)])
+        return preprocess(pixels.astype(np.float32)), targets[order[part]].astype(np.float32)[:, None]
 
-    def __len__(self) -> int:
-        return math.ceil(len(self.order) / self.batch_size)
+    return prefetch(range(0, len(order), batch_size), batch, workers=workers, ahead=workers + 2)
 
-    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        rows = self.order[part]
-        pixels = np.stack([self.images[int(row)] for row in rows])
-        if self.turns is not None:
-            pixels = np.stack([turned(p, int(t)) for p, t in zip(pixels, self.turns[part], strict=True)])
-        return self.preprocess(pixels.astype(np.float32)), self.targets[rows][:, None]
+
+def predict_batches(model: keras.Model, batches: Iterable[tuple[Any, np.ndarray]]) -> np.ndarray:
+    """What a model with one output says of every row."""
+    return np.concatenate([np.asarray(model.predict_on_batch(x), np.float64)[:, 0] for x, _ in batches])
 
 
 def turned(patch: np.ndarray, turn: int) -> np.ndarray:
@@ -106,16 +104,14 @@ def train(
     scaled = (targets - shift) / scale
     _prepare(model, schedule)
 
-    def batches(epoch: int) -> Batches:
+    feed = partial(batches_of, images, scaled, preprocess=preprocess, workers=schedule.workers)
+
+    def batches(epoch: int) -> Iterator[tuple[Any, np.ndarray]]:
         order, turns = epoch_order(train_rows, seed=seed, epoch=epoch)
-        return Batches(
-            images, scaled, order, preprocess, batch_size=schedule.batch_size,
-            turns=turns if schedule.augment else None, workers=schedule.workers,
-        )  # fmt: skip
+        return feed(order, turns=turns if schedule.augment else None, batch_size=schedule.batch_size)
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        data = Batches(images, scaled, rows, preprocess, batch_size=64, workers=schedule.workers)
-        return np.asarray(model.predict(data, verbose=0), np.float64)[:, 0] * scale + shift
+        return predict_batches(model, feed(rows, batch_size=64)) * scale + shift
 
     def validate() -> dict[str, float]:
         error = predict(validation_rows) - targets[validation_rows]
@@ -145,7 +141,7 @@ def _prepare(model: keras.Model, schedule: Schedule) -> None:
 
 def fit_resumably(
     model: keras.Model,
-    batches: Callable[[int], keras.utils.PyDataset],
+    batches: Callable[[int], Iterable[tuple[Any, np.ndarray]]],
     *,
     epochs: int,
     state: Path,
@@ -153,7 +149,6 @@ def fit_resumably(
     identity: Mapping[str, Any],
     patience: int | None = None,
     validate: Callable[[], dict[str, float]] = dict,
-    verbose: int = 0,
 ) -> pd.DataFrame:
     """Train a compiled model epoch by epoch; it ends with the weights of the best one, without validation of the last.
 
@@ -175,15 +170,15 @@ def fit_resumably(
         f"{state.parent} has been trained longer than wanted",
     )
     require(len(history) <= epochs, "train", rule, received, "Use another folder.", error=ResultsError)
-    for epoch in range(len(history) + 1, epochs + 1):
+    for epoch in track(range(len(history) + 1, epochs + 1), label=name, unit="epoch"):
         if patience and history and epoch - 1 - _best(history)["epoch"] >= patience:
             break
         started = time.perf_counter()
-        fitted = model.fit(
-            batches(epoch), initial_epoch=epoch - 1, epochs=epoch, shuffle=False, verbose=verbose,
-            callbacks=[keras.callbacks.TerminateOnNaN()],
-        ).history  # fmt: skip
-        row = {"epoch": epoch, **{key: float(values[-1]) for key, values in fitted.items()}, **validate()}
+        # not by fit, which builds an input pipeline for every epoch and takes it down again
+        steps = [(model.train_on_batch(x, y, return_dict=True), len(y)) for x, y in batches(epoch)]
+        losses, sizes = zip(*steps, strict=True)
+        means = {key: float(np.average([one[key] for one in losses], weights=sizes)) for key in losses[0]}
+        row = {"epoch": epoch, **means, **validate()}
         good, rule = (
             np.isfinite(list(row.values())).all(),
             f"the loss of {name} is not finite in epoch {epoch}",
