@@ -9,6 +9,7 @@ the profile names, run or not.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections import Counter
 from functools import cache
@@ -158,6 +159,16 @@ class Provenance(Part):
         return relative_uri(self.env.app.builder.get_target_uri(self.env.docname), place)
 
 
+class Benchmarks(Part):
+    """What the benchmarks have measured, from the files that they wrote."""
+
+    parts = ("table",)
+
+    def html(self, part: str, root: Path) -> str:
+        files = sorted((root / "benchmarks" / "results").glob("*.json"))
+        return pages.render("benchmarks.html", records=[json.loads(f.read_text("utf-8")) for f in files])
+
+
 def add_assets(app: Sphinx, pagename: str, _template: str, _context: object, _doctree: object) -> None:
     """The scoreboard's own script and style; no other page needs them."""
     if pagename == PAGE:
@@ -170,6 +181,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.setup_extension("scalebook.sphinx_ext")
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("provenance", Provenance)
+    app.add_directive("benchmarks", Benchmarks)
     app.connect("env-check-consistency", check_anchors)
     app.connect("html-page-context", add_assets)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
