@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from scalelib.datasets.voc import load_voc
 from scalelib.errors import DataError
 from scalelib.results import describe_code, describe_environment, write_atomic
 
+sys.path.append(str(Path(__file__).parents[1] / "notebooks"))  # where studies lies
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -50,7 +50,6 @@ def main() -> None:
     rates, ratios = len(order) / seconds.median(), seconds.div(seconds["bare"], axis=0).median()
     said = {name: f"{name}, {rate:.0f} patches/s" for name, rate in rates.items()}
     bars = [judge("Training, fed with patches", said["cache"], said["bare"], ratios["cache"], LIMIT)]
-    print(f"{said['slides']}, {ratios['slides']:.2f} × the bare step")
     write_results("training", rows, {"bars": bars}, options)
 
 
