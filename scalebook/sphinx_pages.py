@@ -179,9 +179,8 @@ def add_assets(app: Sphinx, pagename: str, _template: str, _context: object, _do
 def setup(app: Sphinx) -> dict[str, object]:
     """Register the directives, and the scoreboard's check, script and style."""
     app.setup_extension("scalebook.sphinx_ext")
-    app.add_directive("scoreboard", Scoreboard)
-    app.add_directive("provenance", Provenance)
-    app.add_directive("benchmarks", Benchmarks)
+    for directive in (Scoreboard, Provenance, Benchmarks):
+        app.add_directive(directive.__name__.lower(), directive)
     app.connect("env-check-consistency", check_anchors)
     app.connect("html-page-context", add_assets)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -97,8 +97,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         require(ok, "read_image", rule, f"an array of shape {array.shape} and dtype {array.dtype}", advice)
     array = array[..., 0] if array.shape[2:] == (1,) else array
     array = array >> 8 if array.dtype == np.uint16 else np.rint(array) if real else array
-    array = np.array(array, np.uint8, order="C")
-    return array if array.shape[2:] == (3,) else _to_rgb(Image.fromarray(array))
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array, np.uint8)))
 
 
 def check_resizing(policy: str, interpolation: str, antialias: bool) -> None:
