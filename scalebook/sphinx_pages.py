@@ -91,8 +91,7 @@ def _errata(root: Path) -> str:
     for profile in PROFILES:
         folder = root / "results" / profile / "07_interpolation_peak"
         if (folder / CARD).is_file():
-            found = read_results(folder)
-            return pages.errata(found.table("table1_sums"), found.table("table1_corrections"))
+            return pages.errata(*map(read_results(folder).table, ("table1_sums", "table1_corrections")))
     return "<p>Table 1's sums have not been checked in this build.</p>"
 
 

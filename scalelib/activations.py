@@ -115,16 +115,15 @@ def extract(
     check_count(batch_size, name="batch_size", operation="extract")
     check_count(workers, name="workers", operation="extract")
     images, number = as_images(images, operation="extract", allow_duplicates=allow_duplicates)
-    resizing: dict[str, Any] = {"policy": resize, "interpolation": interpolation, "antialias": antialias}
+    how: dict[str, Any] = {"policy": resize, "interpolation": interpolation, "antialias": antialias}
     layers = {name: net.step(tap).name for name, tap in asked.items()}
-    store = None if cache is None else _Store(cache, _identify(net, pooling=pooling, **resizing), layers)
+    store = None if cache is None else _Store(cache, _identify(net, pooling=pooling, **how), layers)
     reader = tap_reader(net, asked, pooling=pooling)
-    shown = track(images, label=net.name, total=number, unit="image")
+    seen = track(images, label=net.name, total=number, unit="image")
     size = min(batch_size, number or batch_size)
     acts = {one: np.empty((number or 0, net.tensor(tap).shape[-1]), np.float32) for one, tap in asked.items()}
     read = 0
-    batches = read_batches(net, reader, shown, batch_size=size, workers=workers, store=store, **resizing)
-    for rows, values in batches:
+    for rows, values in read_batches(net, reader, seen, batch_size=size, workers=workers, store=store, **how):
         read = max(read, max(rows) + 1)
         for name, array in values.items():
             if read > len(acts[name]):  # their number was not known; larger arrays grow where they are

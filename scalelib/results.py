@@ -72,7 +72,6 @@ def describe_environment() -> dict[str, Any]:
             versions[name] = metadata.version(name)
     # a process that never loaded Keras used no GPU, and loading it takes time
     graph = sys.modules.get("scalelib.graph")
-    names = _said(Path(), "nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or "GPU"
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -81,7 +80,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": _memory_gib(),
-        "gpus": names.splitlines() if graph and graph.gpus() else [],
+        "gpus": graph.gpus() if graph else [],
         "precision": "float32" if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0" else "float32 or TF32",
     }
 
