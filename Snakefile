@@ -135,7 +135,7 @@ rule activations:
 
 rule patches:
     input: LIBRARY
-    output: ".cache/jobs/{profile}/patches.pickle"
+    output: ".cache/jobs/{profile}/patches.json"
     log: ".cache/logs/{profile}/patches.log"
     params: data=lambda w: [GIVEN[w.profile][TRANSFER][key] for key in ("dataset", "dataset_options")]
     threads: 1
@@ -149,7 +149,7 @@ rule patches:
 rule transfer_run:
     input:
         ancient(f"results/{{profile}}/{LAYERS}/answers.csv"),
-        patches=ancient(".cache/jobs/{profile}/patches.pickle"),
+        patches=ancient(".cache/jobs/{profile}/patches.json"),
     output: ".cache/jobs/{profile}/train/{label}/{row}/{targets}/{seeds}.json"
     log: ".cache/logs/{profile}/train/{label}/{row}/{targets}/{seeds}.log"
     params:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from scalebook.profiles import check_parameters, load_profile
 from scalelib.activations import extract
@@ -54,12 +56,15 @@ def patches(profile: str) -> bytes:
     if not isinstance(data.images, PatchImages):
         raise DataError(f"{data.name} is not a dataset of patches from slides; name one, such as monuseg")
     cached = cache_patches(data.images, f"{settings['cache']}/patches")
-    return pickle.dumps((data.table, data.digest, [shard.filename for shard in cached.shards], cached.places))
+    shards = [str(shard.filename) for shard in cached.shards]
+    table, places = data.table.to_dict("list"), cached.places.tolist()
+    return _said(digest=data.digest, table=table, shards=shards, places=places)
 
 
 def train(profile: str, network: str, row: str, targets: str, seeds: str, there: str) -> bytes:
     """Train runs that a profile plans; finished ones are left alone. A loss that is not finite is said, not raised."""
-    table, digest, shards, places = pickle.loads((ROOT / there).read_bytes())
+    decoded = json.loads((ROOT / there).read_text(encoding="utf-8"))
+    images = CachedPatches(decoded["shards"], np.array(decoded["places"]))
     settings = _transfer(profile)
     answers = read_results(ROOT / "results" / profile / "04_layerwise_r2").table("answers")
     plans = plan_transfer(
@@ -73,8 +78,8 @@ def train(profile: str, network: str, row: str, targets: str, seeds: str, there:
         if slug(plan.network.label) == network
     ]
     failed = run_plans(
-        mine, table, CachedPatches(shards, places), f"{settings['cache']}/transfer/{profile}",
-        rows=[row], data_digest=digest,
+        mine, pd.DataFrame(decoded["table"]), images, f"{settings['cache']}/transfer/{profile}",
+        rows=[row], data_digest=decoded["digest"],
     )  # fmt: skip
     return _said(runs=planned_runs(mine, rows=[row]), failed=failed)
 
