@@ -434,6 +434,8 @@ def campaign(inputs: int, out: Path, *, names: str = "", seed: int = 0) -> int:
     chosen = [made[name] for name in made if names in ("", "light") or name in names.split(",")]
     rows, rng, bad = [], random.Random(seed), 0
     for reader in chosen:
+        if not reader.keras:
+            judged(reader, reader.good)  # what it imports is then there in every fork
         assert in_a_process(reader, reader.good) == "read", reader.name
         counts: Counter[str] = Counter()
         slowest = 0.0
