@@ -83,7 +83,7 @@ def brief(error: Exception) -> str:
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """A hint that names close matches, or an empty string."""
     lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.6)
+    close = [] if wanted in lowered.values() else difflib.get_close_matches(wanted.lower(), lowered)
     close = sorted({lowered[name] for name in close}, key=lambda name: (abs(len(name) - len(wanted)), name))
     return f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
 

@@ -199,9 +199,10 @@ def _window(pixels: np.ndarray, box: Box, share: float) -> tuple[np.ndarray, flo
     height, width = pixels.shape[:2]
     rows = slice(max(0, top), min(height, top + side))
     columns = slice(max(0, left), min(width, left + side))
-    window = np.empty((side, side, 3), np.uint8)
-    window[:] = np.rint(pixels.mean(axis=(0, 1)))
     inside = pixels[rows, columns]
+    window = np.empty((side, side, 3), np.uint8)
+    if inside.shape != window.shape:
+        window[:] = np.rint(pixels.mean(axis=(0, 1)))
     window[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside
     return window, 1 - inside.shape[0] * inside.shape[1] / side**2
 
