@@ -23,7 +23,7 @@ shell.prefix("export TF_NUM_INTRAOP_THREADS=$OMP_NUM_THREADS TF_NUM_INTEROP_THRE
 PROFILE = config.get("profile", "control")
 SHOWN = sorted({"control", PROFILE})  # the book shows the rendered control experiment of this build beside archived runs
 SMALL = [name for name in SHOWN if not any(load_profile(f"profiles/{name}.yaml").needs.values())]  # no real data: minutes
-LAYERS, TRANSFER = "04_layerwise_r2", "05_histopathology_transfer"
+LAYERS, TRANSFER, LONG = "04_layerwise_r2", "05_histopathology_transfer", "02_resizing_invariance"
 LIBRARY = [str(path) for house in ("scalelib", "notebooks/studies", "scalebook") for path in Path(house).rglob("*.py")]
 PAGES = [
     str(path)
@@ -101,7 +101,7 @@ localrules: book, executed
 
 wildcard_constraints:
     profile="|".join(SHOWN),
-    notebook=f"(?!{LAYERS}|{TRANSFER})[0-9]{{2}}_[a-z0-9_]+",
+    notebook=f"(?!{LAYERS}|{TRANSFER}|{LONG})[0-9]{{2}}_[a-z0-9_]+",
 
 
 # From nothing, since incremental builds go stale across glued pages; warnings are errors.
@@ -181,6 +181,12 @@ rule notebook:
 use rule notebook as transfer with:
     wildcard_constraints: notebook=TRANSFER
     priority: 100
+
+
+# Not last, when one core would wait for it.
+use rule notebook as resizing with:
+    wildcard_constraints: notebook=LONG
+    priority: 20
 
 
 # Its tables that another notebook reads are outputs; cards list the others.
