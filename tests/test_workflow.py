@@ -48,7 +48,7 @@ def test_a_job_for_each_run_and_each_network_that_is_read_and_each_says_what_it_
     found = plan("--forceall", "--config", f"profile={name}", "group_runs=")
     count = jobs(found)
     assert (count["transfer_run"], count["activations"]) == (runs + own, len(read))
-    notebooks = count["notebook"] + count["layers"] + count["transfer"]
+    notebooks = sum(count[rule] for rule in ("notebook", "resizing", "layers", "transfer"))
     assert notebooks == len(full) + (7 if own else 0)
     needs = re.findall(r"resources: (.*)", found.stdout + found.stderr)
     assert len(needs) == sum(count.values())
@@ -80,4 +80,11 @@ def test_a_changed_comma_executes_notebooks_and_trains_nothing(tmp_path: Path) -
         os.utime(path, (then, then))
     assert not jobs(plan(folder=tmp_path))
     os.utime(tmp_path / "notebooks" / "studies" / "s07_peak.py", (now, now))
-    assert jobs(plan(folder=tmp_path)) == {"book": 1, "patches": 1, "notebook": 5, "layers": 1, "transfer": 1}
+    assert jobs(plan(folder=tmp_path)) == {
+        "book": 1,
+        "patches": 1,
+        "notebook": 4,
+        "resizing": 1,
+        "layers": 1,
+        "transfer": 1,
+    }
