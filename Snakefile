@@ -14,7 +14,7 @@ from snakemake.logging import logger
 
 sys.path[:0] = [str(workflow.basedir), f"{workflow.basedir}/notebooks"]
 from scalebook.profiles import check_parameters, load_profile
-from studies.plan import ROWS, seeds_and_targets, slug, take_apart
+from studies.plan import rows_and_targets, slug, take_apart
 from workflow.progress import Progress
 
 # TensorFlow is told how many threads a job has; Snakemake tells OpenMP, which regressions follow.
@@ -42,11 +42,12 @@ def training_jobs(profile):
     """Label, row, target and seed of each job: one run, or all short ones of a row, which then share a start of Python."""
     for spec in GIVEN[profile][TRANSFER]["networks"]:
         _, options, labels, _ = take_apart(spec)
-        seeds, targets = seeds_and_targets(options)
-        runs = list(itertools.product(targets, map(str, seeds)))
-        if config.get("group_runs", profile in SMALL):
-            runs = [("+".join(targets), "+".join(map(str, seeds)))]
-        yield from ((slug(labels["network"]), row, *run) for row in ROWS for run in runs)
+        rows, targets = rows_and_targets(options)
+        for row, seeds in rows.items():
+            runs = list(itertools.product(targets, map(str, seeds)))
+            if config.get("group_runs", profile in SMALL):
+                runs = [("+".join(targets), "+".join(map(str, seeds)))]
+            yield from ((slug(labels["network"]), row, *run) for run in runs)
 
 
 def readings(notebook):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,35 @@ def test_plan_takes_the_papers_seeds_in_its_order_and_keeps_what_says_which_netw
         runs.plan_transfer([SPEC], {"tinny": "conv_pw_1"})
 
 
+def test_rows_have_their_own_seeds_and_a_tap_is_a_row_pruned_there() -> None:
+    given = {**SPEC, "transfer_seeds": {"pretrained": 2, "conv_pw_1": 1}, "targets": ["area"]}
+    [plan] = runs.plan_transfer([given], {})
+    first, second = SEEDS[:2]
+    assert plan.rows == {"pretrained": (first, second), "conv_pw_1": (first,)}
+    names = ["pretrained_conv_pw_2_area_{}", "pruned_conv_pw_1_area_{}", "pretrained_conv_pw_2_area_{}"]
+    expected = [f"tiny_{name.format(s)}" for name, s in zip(names, (first, first, second), strict=True)]
+    assert runs.planned_runs([plan]) == expected
+    [rule] = runs.plan_transfer([{**given, "transfer_seeds": {"pruned": 1}}], {"tiny": "conv_pw_1"})
+    assert runs.planned_runs([rule]) == expected[1:2]  # the same run, whoever chose its tap
+
+
+@eager()
+def test_each_row_takes_the_rate_with_the_smallest_validation_loss_and_keeps_it(tmp_path: Path) -> None:
+    own = {"learning_rate": [0.1, 1e-9, 0.01], "scratch": {"batchnorm": "frozen"}}
+    given = {**TINY, **own, "targets": ["area"], "transfer_seeds": {"scratch": 1}}
+    [plan] = runs.plan_transfer([given], {}, schedule={"epochs": 1})
+    assert runs.run_plans([plan], *discs(48), tmp_path) == {}
+    losses = {
+        float(path.parts[-3]): pd.read_csv(path).val_loss for path in tmp_path.glob("rates/*/*/history.csv")
+    }
+    assert sorted(losses) == [1e-9, 0.01, 0.1]
+    assert all(len(found) == runs.TUNING_EPOCHS for found in losses.values())
+    [done] = tmp_path.glob("*/run.json")
+    schedule = json.loads(done.read_text("utf-8"))["wanted"]["schedule"]
+    assert schedule["learning_rate"] == min(losses, key=lambda rate: losses[rate].min()) != 1e-9
+    assert (schedule["epochs"], schedule["batchnorm"]) == (1, "frozen")
+
+
 # what is trained and collected
 
 Study = tuple[Dataset, list[runs.PlannedTransfer], np.ndarray, Path]
@@ -250,7 +280,8 @@ def test_a_run_whose_loss_is_not_finite_is_named_and_the_others_are_trained(
 ) -> None:
     data, [plan], images, _ = study
     table = data.table.assign(mean_area_px=np.nan)
-    failed = runs.run_plans([plan], table, images, tmp_path, rows=["pruned"])
+    only = replace(plan, rows={"pruned": plan.seeds})
+    failed = runs.run_plans([only], table, images, tmp_path)
     assert list(failed) == [f"tiny pruned area {seed}" for seed in plan.seeds]
     assert set(runs.collect(tmp_path).runs.target) == {"log2_magnification"}
 
@@ -319,9 +350,9 @@ def test_unseen_slides_are_estimated_at_known_downsamplings_and_noise_is_refused
 
 
 def train_one(folder: Path) -> None:
-    spec = TINY | {"transfer_seeds": 1, "targets": ["area"]}
+    spec = TINY | {"transfer_seeds": {"pruned": 1}, "targets": ["area"]}
     plans = runs.plan_transfer([spec], {"tiny": "conv1"}, schedule={"epochs": 6})
-    runs.run_plans(plans, *discs(), folder, rows=["pruned"])
+    runs.run_plans(plans, *discs(), folder)
 
 
 @pytest.mark.slow

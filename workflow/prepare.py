@@ -73,15 +73,15 @@ def train(profile: str, network: str, row: str, targets: str, seeds: str, there:
         schedule=settings["schedule"],
     )
     mine = [
-        replace(plan, targets=tuple(targets.split("+")), seeds=tuple(map(int, seeds.split("+"))))
+        replace(plan, targets=tuple(targets.split("+")), rows={row: tuple(map(int, seeds.split("+")))})
         for plan in plans
         if slug(plan.network.label) == network
     ]
     failed = run_plans(
         mine, pd.DataFrame(decoded["table"]), images, f"{settings['cache']}/transfer/{profile}",
-        rows=[row], data_digest=decoded["digest"],
+        data_digest=decoded["digest"],
     )  # fmt: skip
-    return _said(runs=planned_runs(mine, rows=[row]), failed=failed)
+    return _said(runs=planned_runs(mine), failed=failed)
 
 
 def _transfer(profile: str) -> dict[str, Any]:

@@ -20,10 +20,14 @@ def take_apart(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, 
     return name, options, labels, seeds
 
 
-def seeds_and_targets(options: dict[str, Any]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """With which of the paper's seeds, in its order, and to predict what a network is trained; taken out of its options."""
-    seeds = SEEDS[: options.pop("transfer_seeds", len(SEEDS))]
-    return seeds, tuple(options.pop("targets", ["area"]))
+def rows_and_targets(options: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """The rows of Table 2, each with as many of the paper's seeds as asked for, and what is predicted; taken out of options.
+
+    ``transfer_seeds`` is a number for `ROWS`, or numbers by row: one that is none of `ROWS` is a tap to cut at.
+    """
+    asked = options.pop("transfer_seeds", len(SEEDS))
+    numbers = dict.fromkeys(ROWS, asked) if isinstance(asked, int) else asked
+    return {row: SEEDS[:number] for row, number in numbers.items()}, tuple(options.pop("targets", ["area"]))
 
 
 def slug(*parts: object) -> str:

@@ -7,7 +7,8 @@ import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,21 @@ from scalelib.slides.magnification import (
     load_described,
 )
 from scalelib.slides.slide import stated_scale
-from studies.plan import ROWS, seeds_and_targets, slug, take_apart
+from studies.plan import rows_and_targets, slug, take_apart
 from studies.training import STATE, NotFinite, Schedule, batches_of, predict_batches, train
 from studies.transfer_scores import RUN, class_means, score_predictions
 
+SCHEDULE = [field.name for field in fields(Schedule)]
 PATCH = ["image", "split", "slide", "magnification", "mpp", "mean_area_px"]
 
 
 @dataclass(frozen=True)
 class TransferNetwork:
-    """A network of Table 2: its label, its name and options for `load_network`, where it ends and where it is cut."""
+    """A network of Table 2: its label, its name and options for `load_network`, where it ends and where the rule cuts it.
+
+    A row is ``pretrained`` or ``scratch``, both whole, ``pruned`` at the rule's tap, or another tap to prune it at.
+    `scratch` are name and options of the network from scratch, where they differ.
+    """
 
     label: str
     name: str
@@ -46,26 +52,49 @@ class TransferNetwork:
     pruned_tap: str
     weights: str = "imagenet"
     options: Mapping[str, Any] = field(default_factory=dict)
+    scratch: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, row: str, target: str, seed: int) -> dict[str, Any]:
-        """What names one of its runs, as the columns `RUN`."""
-        tap = self.pruned_tap if row == "pruned" else self.full_tap
-        return dict(zip(RUN, (self.label, row, tap, target, seed), strict=True))
+        """What names one of its runs, as the columns `RUN`: the same for the rule's tap and for a tap that is named."""
+        whole = {"pretrained": self.full_tap, "scratch": self.full_tap}
+        tap = {**whole, "pruned": self.pruned_tap}.get(row, row)
+        kind = row if row in whole else "pruned"
+        return dict(zip(RUN, (self.label, kind, tap, target, seed), strict=True))
 
     def load(self, row: str, *, side: int, seed: int = 0) -> Network:
         """The network for patches of one size, with the weights that a row begins with."""
-        weights = "random" if row == "scratch" else self.weights
-        return load_network(self.name, weights=weights, weights_seed=seed, input_size=side, **self.options)
+        given = {"name": self.name, "weights": self.weights, **self.options, "input_size": side}
+        if row == "scratch":
+            given |= {**self.scratch, "weights": "random"}
+        if given["weights"] == "random":
+            given["weights_seed"] = seed
+        return _loaded(json.dumps(given))
+
+
+@lru_cache(2)  # rows and seeds share the pretrained one; who trains it trains a copy
+def _loaded(given: str) -> Network:
+    options = json.loads(given)
+    return load_network(options.pop("name"), **options)
 
 
 @dataclass(frozen=True)
 class PlannedTransfer:
-    """One network of Table 2 with its seeds, its targets and how it is trained, the same in all of its rows."""
+    """One network of Table 2: its rows with their seeds, its targets, how it is trained, and with which learning rates.
+
+    Of several rates, each row and target takes its own, see `tuned`; `scratch` is what that row has otherwise.
+    """
 
     network: TransferNetwork
-    seeds: tuple[int, ...]
+    rows: Mapping[str, tuple[int, ...]]
     targets: tuple[str, ...]
     schedule: Schedule
+    rates: tuple[float, ...]
+    scratch: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of the row that has most."""
+        return max(self.rows.values(), key=len, default=())
 
 
 def chosen_taps(answers: pd.DataFrame, *, weights: str = "imagenet") -> dict[str, str]:
@@ -80,39 +109,58 @@ def plan_transfer(
     *,
     schedule: Mapping[str, Any] | None = None,
 ) -> list[PlannedTransfer]:
-    """Read a profile's entries of networks, to be cut at the taps `chosen` by label.
+    """Read a profile's entries of networks; their row ``pruned`` is cut at the taps `chosen` by label.
 
     Beside what `load_network` takes, an entry has ``full_tap`` (the last map before the network's global average pooling)
-    and optionally ``label``, ``transfer_seeds`` (how many of the paper's, in its order), ``targets`` and ``learning_rate``.
+    and optionally ``label``, ``transfer_seeds`` and ``targets`` (see `rows_and_targets`), anything of `schedule` (of
+    ``learning_rate`` several, to choose from), and ``scratch``: what this row has otherwise.
     """
     plans = []
     for spec in specs:
         name, options, labels, _ = take_apart(spec)
         label, weights, full = labels["network"], options.pop("weights"), options.pop("full_tap")
-        seeds, targets = seeds_and_targets(options)
-        training = {**(schedule or {})}
-        training |= {key: options.pop(key) for key in ("learning_rate",) if key in options}
+        scratch, (rows, targets) = dict(options.pop("scratch", {})), rows_and_targets(options)
+        training = {"learning_rate": Schedule.learning_rate, **(schedule or {}), **_taken(options)}
+        rates, otherwise = training.pop("learning_rate"), _taken(scratch)
+        rates = tuple(rates) if isinstance(rates, list) else (rates,)
         advice = f"{did_you_mean(label, chosen)} Run the layer-wise notebook with this network first.".strip()
         rule, received = f"no tap was chosen for {label}", f"taps for {', '.join(chosen) or 'none'}"
-        require(label in chosen, "plan_transfer", rule, received, advice, error=ResultsError)
-        options["taps"] = list(dict.fromkeys([chosen[label], full]))
-        network = TransferNetwork(label, name, full, chosen[label], weights, options)
-        plans.append(PlannedTransfer(network, seeds, targets, Schedule(**training)))
+        planned = label in chosen or "pruned" not in rows
+        require(planned, "plan_transfer", rule, received, advice, error=ResultsError)
+        network = TransferNetwork(label, name, full, chosen.get(label, full), weights, options, scratch)
+        options["taps"] = list(
+            dict.fromkeys(network.run(row, "", 0)["tap"] for row in [*reversed(rows), "pretrained"])
+        )
+        trained = Schedule(**training, learning_rate=rates[0])
+        plans.append(PlannedTransfer(network, rows, targets, trained, rates, otherwise))
     return plans
 
 
-def planned_runs(plans: Iterable[PlannedTransfer], *, rows: Sequence[str] = ROWS) -> list[str]:
+def _taken(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: options.pop(key) for key in [*options] if key in SCHEDULE}
+
+
+def planned_runs(plans: Iterable[PlannedTransfer]) -> list[str]:
     """Names of all runs that are planned."""
-    return [run_name(**plan.network.run(row, target, seed)) for plan, seed, row, target in _runs(plans, rows)]
+    return [run_name(**plan.network.run(row, target, seed)) for plan, seed, row, target in _runs(plans)]
 
 
-def _runs(plans: Iterable[PlannedTransfer], rows: Sequence[str]) -> list[tuple[Any, ...]]:
-    return [(plan, *run) for plan in plans for run in itertools.product(plan.seeds, rows, plan.targets)]
+def _runs(plans: Iterable[PlannedTransfer]) -> list[tuple[PlannedTransfer, int, str, str]]:
+    """Whole comparisons first: all rows with one seed before the next."""
+    runs = [
+        (plan, seed, row, target)
+        for plan in plans
+        for seed, row, target in itertools.product(plan.seeds, plan.rows, plan.targets)
+    ]
+    return [run for run in runs if run[1] in run[0].rows[run[2]]]
 
 
 def run_name(*, network: str, row: str, tap: str, target: str, seed: int) -> str:
     """Folder name of a run."""
     return slug(network, row, tap, target, seed)
+
+
+RATES, TUNING_EPOCHS, TUNING_SEED = "rates", 3, 1  # none of the paper's seeds
 
 
 def run_plans(
@@ -121,26 +169,55 @@ def run_plans(
     images: Sequence[np.ndarray] | np.ndarray,
     folder: str | Path,
     *,
-    rows: Sequence[str] = ROWS,
     data_digest: str = "",
 ) -> dict[str, str]:
-    """Train what is planned; processes that share the folder wait for each other's runs. Returns runs whose loss was not
-    finite, with the reason."""
+    """Train what is planned. Returns runs whose loss was not finite, with the reason."""
     failed = {}
-    for plan, seed, row, target in track(_runs(plans, rows), label="transfer", unit="run"):
+    for plan, seed, row, target in track(_runs(plans), label="transfer", unit="run"):
         try:
-            place = Path(folder) / run_name(**plan.network.run(row, target, seed))
-            place.mkdir(parents=True, exist_ok=True)
-            with (place / "lock").open("a") as lock:  # NFS locks no folder; whoever is killed lets go
-                with suppress(OSError):  # a disk without locks
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                train_transfer(
-                    plan.network, row, table, images, folder,
-                    seed=seed, target=target, schedule=plan.schedule, data_digest=data_digest,
-                )  # fmt: skip
+            given: dict[str, Any] = {"target": target, "data_digest": data_digest}
+            schedule = tuned(plan, row, table, images, folder, **given)
+            _train_alone(plan.network, row, table, images, folder, seed=seed, schedule=schedule, **given)
         except NotFinite as error:
             failed[f"{plan.network.label} {row} {target} {seed}"] = str(error)
     return failed
+
+
+def tuned(
+    plan: PlannedTransfer,
+    row: str,
+    table: pd.DataFrame,
+    images: Sequence[np.ndarray] | np.ndarray,
+    folder: str | Path,
+    **given: Any,
+) -> Schedule:
+    """The planned schedule with a row's own learning rate: that of the smallest validation loss in the first epochs.
+
+    With a seed of its own; of equal rates the smaller. Test slides have no part in it.
+    """
+    losses, planned = {}, replace(plan.schedule, **(plan.scratch if row == "scratch" else {}))
+    for rate in sorted(plan.rates) if len(plan.rates) > 1 else []:
+        short = replace(planned, learning_rate=rate, epochs=TUNING_EPOCHS, patience=None)
+        with suppress(NotFinite):
+            place = Path(folder) / RATES / f"{rate:g}"
+            place = _train_alone(
+                plan.network, row, table, images, place, seed=TUNING_SEED, schedule=short, **given
+            )
+            losses[rate] = pd.read_csv(place / HISTORY)["val_loss"].min()
+    best = min(losses, key=losses.__getitem__, default=planned.learning_rate)
+    return replace(planned, learning_rate=best)
+
+
+def _train_alone(
+    network: TransferNetwork, row: str, *data: Any, target: str, seed: int, **given: Any
+) -> Path:
+    """As `train_transfer`; processes that share the folder wait for each other's runs."""
+    place = Path(data[-1]) / run_name(**network.run(row, target, seed))
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("a") as lock:  # NFS locks no folder; whoever is killed lets go
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return train_transfer(network, row, *data, target=target, seed=seed, **given)
 
 
 # Files of a finished run; the first is written last.
@@ -196,7 +273,7 @@ def train_transfer(
     best = int(history.loc[history["val_loss"].idxmin(), "epoch"])
     summary = {**named, "epochs": len(history), "best_epoch": best, "converged": best < len(history)}
     summary |= {"parameters": int(model.count_params()), "seconds": float(history["seconds"].sum())}
-    summary["weights_digest"] = net.weights_digest
+    summary |= {"weights_digest": net.weights_digest, "learning_rate": schedule.learning_rate}
     write_atomic(place / DONE, json.dumps({"wanted": wanted, "summary": summary}, indent=1).encode())
     (place / STATE).unlink(missing_ok=True)
     return place
@@ -265,7 +342,7 @@ def described(network: TransferNetwork, tap: str) -> dict[str, Any]:
 
 def read_out_specs(specs: Iterable[Mapping[str, Any]], *, size: int) -> list[dict[str, Any]]:
     """A profile's entries as :func:`studies.readings.read_networks` takes them, with trained and with random weights."""
-    training = {"full_tap", "transfer_seeds", "targets", "learning_rate", "weights_label", "seeds"}
+    training = {"full_tap", "transfer_seeds", "targets", "scratch", "weights_label", "seeds", *SCHEDULE}
     found = []
     for spec in specs:
         kept = {key: value for key, value in spec.items() if key not in training} | {"input_size": size}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def load_monuseg(
     size: int = 96,
     layout: str = "cover",
     validation: int = 3,
+    more: Sequence[str] = (),
     random_state: int = 0,
     **options: Any,
 ) -> Dataset:
@@ -43,6 +45,9 @@ def load_monuseg(
     layout : {"grid", "cover"}, default="cover"
     validation : int, default=3
         Training patients that make the validation part, drawn with `random_state`.
+    more : sequence of str, default=()
+        Further folders of the data root, each with a ``MoNuSegTrainingData`` of other patients. The
+        patches of the slides in ``MoNuSeg`` stay the same; which of them validate is drawn anew.
     random_state : int, default=0
     **options
         Further options of :func:`~scalelib.slides.patches.slide_patches`.
@@ -58,20 +63,22 @@ def load_monuseg(
     DataError
         If the folders are missing or an image has no annotation.
     """
-    folder = data_root(root) / "MoNuSeg"
-    training = _annotated(folder / "MoNuSegTrainingData", "Tissue Images", "Annotations")
-    testing = _annotated(folder / "MoNuSegTestData", ".", ".")
-    patients = [_patient(image) for image in training]
+    place, folders = data_root(root), ["MoNuSeg", *more]
+    first, *others = [
+        _annotated(place / f / "MoNuSegTrainingData", "Tissue Images", "Annotations") for f in folders
+    ]
+    testing = _annotated(place / "MoNuSeg" / "MoNuSegTestData", ".", ".")
+    patients = [_patient(image) for images in (first, *others) for image in images]
     held_out = patches.draw_groups(patients, validation, random_state=random_state)
     sources = []
-    for part, images in (("train", training), ("test", testing)):
+    for images in (first, testing, *others):  # patches are drawn slide by slide: what is added comes last
         for image, outlines in images.items():
             patient = _patient(image)
-            split = "validation" if part == "train" and patient in held_out else part
+            split = "test" if images is testing else "validation" if patient in held_out else "train"
             sources.append(patches.SlideSource(image.stem, image, outlines, patient, split, power=40.0))
     source = "MoNuSeg 2018 (Kumar et al. 2017, 2020), CC BY-NC-SA 4.0"
     given: dict[str, Any] = {"size": size, "layout": layout, "random_state": random_state, **options}
-    return patches.slide_patches(sources, name="MoNuSeg", source=source, **given)
+    return patches.slide_patches(sources, name=" and ".join(folders), source=source, **given)
 
 
 def _annotated(folder: Path, images: str, annotations: str) -> dict[Path, Path]:
