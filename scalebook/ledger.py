@@ -58,14 +58,9 @@ def build_ledger(
     A results file that differs from its card, or a threshold that differs from the record, is refused by name.
     """
     paper = Path(paper)
-    require(
-        (paper / "claims.yaml").is_file(),
-        "ledger",
-        "the paper's tables and claims are needed",
-        f"no claims.yaml in {paper}",
-        "Run it in the repository, or name the folder with --paper.",
-        error=ResultsError,
-    )
+    rule, received = "the paper's tables and claims are needed", f"no claims.yaml in {paper}"
+    advice = "Run it in the repository, or name the folder with --paper."
+    require((paper / "claims.yaml").is_file(), "ledger", rule, received, advice, error=ResultsError)
     claims = load_claims(paper / "claims.yaml")
     check_thresholds(claims, paper / "thresholds.sha256")
     runs = {
@@ -115,9 +110,9 @@ def judge(claim: Claim, tables: Tables, profile: str) -> Iterator[tuple[str, Ver
         networks = list((table[table.weights == weights] if "weights" in table else table).network.unique())
     if not networks:
         yield "", Verdict(NOT_RUN, f"No network with {claim.networks} weights in these results.")
-    width = tables[profile, claim.notebook, "equal_width"]
+    beside = {name: tables[profile, claim.notebook, name] for name in ("equal_width", "runs")}
     for network in networks:
-        further = {} if width is None else {"equal_width": _of(width, network)}
+        further = {name: _of(part, network) for name, part in beside.items() if part is not None}
         evidence = Evidence(trained, _of(table, network), further, network=network, everything=table)
         try:
             yield network, PREDICATES[claim.predicate](evidence, **claim.arguments)

@@ -21,6 +21,7 @@ R2, DIFFERENCE = "held-out R²", "difference in held-out R²"
 # The paper's target of the transfer: mean nucleus area, from which the magnification is named.
 TARGET = "area"
 PAIRS = (("pruned", "pretrained"), ("pruned", "scratch"))
+MOST_KEPT = 0.95  # of a network's parameters: a cut that leaves more is no test of pruning
 # The sign of a difference that is an improvement.
 BETTER = {"mae_px": -1, "kappa": 1}
 UNITS = {"mae_px": "difference in mean absolute error (px)", "kappa": "difference in Cohen's kappa"}
@@ -285,19 +286,20 @@ def row_beats(evidence: Evidence, *, row: str, other: str, score: str, level: fl
     """One row of Table 2 is better than another, by the exact sign-flip test over test slides.
 
     ``converged`` says whether the run's best epoch is not its last; a row that has not converged decides nothing. Holm's
-    correction runs over the networks with every row of Table 2.
+    correction runs over all comparisons of Table 2 that its networks allow. What is kept of a network is said beside.
     """
     mine = only(evidence.rows, target=TARGET)
     for name in (row, other):
         only(mine, row=name)
-    table = only(evidence.everything, target=TARGET)
-    needed = {name for pair in PAIRS for name in pair}
-    complete = [name for name, part in table.groupby("network") if needed <= set(part.row)]
-    compared = compare_rows(table[table.network.isin(complete)], pairs=PAIRS)
+    compared = compare_rows(only(evidence.everything, target=TARGET), pairs=PAIRS)
     found = only(compared, network=evidence.network, score=score, first=row, second=other).iloc[0]
     effect = found.difference, found.low, found.high
     words = f"{row} minus {other}: {span(*effect)} over {found.n_slides} slides, {found.seeds} seeds"
     words += f", p {found.p_holm:.3f} after Holm's correction"
+    if "runs" in evidence.tables:
+        size = evidence.tables["runs"].groupby("row").parameters.first()
+        words += f"; {100 * size[row] / size['pretrained']:.0f} % of the parameters kept"
+        words += ", no test of pruning" if size[row] >= MOST_KEPT * size["pretrained"] else ""
     status = UNDECIDED
     if found.p_holm < level:
         status = HOLDS if found.difference * BETTER[score] > 0 else REFUTED

@@ -33,6 +33,11 @@ def voc_root(data_root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def more_slides(data_root: Path) -> None:
+    _part(data_root, "MoNuSeg_more")
+
+
+@pytest.fixture(scope="session")
 def monuseg_root(data_root: Path) -> Path:
     return _part(data_root, "MoNuSeg")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from archive_rows import ARCHIVE, ROOT, agree, archived, patches, photographs, recomputes, settings
 
+from scalelib.datasets import load_dataset
 from scalelib.results import CARD, read_results
 from scalelib.slides.patches import MAGNIFICATIONS
 from studies import s01_datasets, s04_layerwise
@@ -51,6 +53,23 @@ def test_monuseg_is_split_by_patient_with_all_seven_magnifications(monuseg_root:
     assert spread.max() / spread.min() < 1.2  # a nucleus is as large at every magnification
     assert np.asarray(data.images[0]).shape == (96, 96, 3)
     assert [data.excluded[reason] for reason in ("degenerate", "self_crossing")] == [2, 1]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_more_training_slides_leave_the_patches_of_the_others_as_they_are(
+    monuseg_root: Path, more_slides: None
+) -> None:
+    given = settings(NAME)["dataset_options"] | {"more": ["MoNuSeg_more"], "validation": 5}
+    found, names = (
+        load_dataset("monuseg", **given).table,
+        ["image", "mean_area_px", "mean_area_um2", "tissue"],
+    )
+    assert found.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 15, "validation": 5}
+    assert found.groupby("group").split.nunique().max() == 1
+    pd.testing.assert_frame_equal(found[names].iloc[: len(patches().table)], patches().table[names])
+    tested = (table[table.split == "test"].reset_index(drop=True) for table in (found, patches().table))
+    pd.testing.assert_frame_equal(*tested)
 
 
 @recomputes(f"{NAME}/table1")

@@ -258,6 +258,16 @@ def test_smaller_error_and_higher_kappa_are_better_once_converged(score, gain, l
     assert words in verdict.evidence
 
 
+@pytest.mark.parametrize(("left", "words"), [(50, "; 25 % of the parameters kept."), (190, "; 95 % of the parameters kept, no test of pruning.")])  # fmt: skip
+def test_what_is_kept_of_a_network_is_said_and_changes_no_status(left, words):
+    runs = pd.DataFrame(
+        {"row": ["pretrained", "scratch", "pruned", "pruned"], "parameters": [200, 200, left, left]}
+    )
+    verdict = judged(beats_row("kappa"), transfer(20), runs=runs)
+    assert verdict.status == YES
+    assert verdict.evidence.endswith(words)
+
+
 def test_holm_runs_over_networks_and_scores():
     everything = pd.concat([transfer(20), transfer(20, network="other"), transfer(20).query("row == 'pruned'").assign(network="part")])  # fmt: skip
     verdict = judged(beats_row("mae_px", "scratch"), transfer(20), everything=everything)

@@ -209,11 +209,42 @@ def test_rows_have_their_own_seeds_and_a_tap_is_a_row_pruned_there() -> None:
     [plan] = runs.plan_transfer([given], {})
     first, second = SEEDS[:2]
     assert plan.rows == {"pretrained": (first, second), "conv_pw_1": (first,)}
-    names = ["pretrained_conv_pw_2_area_{}", "pruned_conv_pw_1_area_{}", "pretrained_conv_pw_2_area_{}"]
-    expected = [f"tiny_{name.format(s)}" for name, s in zip(names, (first, first, second), strict=True)]
-    assert runs.planned_runs([plan]) == expected
-    [rule] = runs.plan_transfer([{**given, "transfer_seeds": {"pruned": 1}}], {"tiny": "conv_pw_1"})
-    assert runs.planned_runs([rule]) == expected[1:2]  # the same run, whoever chose its tap
+    cut, full = f"tiny_pruned_conv_pw_1_area_{first}", "tiny_pretrained_conv_pw_2_area"
+    expected = {f"{full}_{first}": "pretrained", cut: "cut", f"{full}_{second}": "pretrained"}
+    assert list(runs.planned_runs([plan]).items()) == list(expected.items())  # one seed after the other
+    by_rule = {"pruned": 1, "conv_pw_1": 1}
+    [rule] = runs.plan_transfer([{**given, "transfer_seeds": by_rule}], {"tiny": "conv_pw_1"})
+    assert runs.planned_runs([rule]) == {cut: "pruned"}  # the same run, whoever chose its tap
+
+
+def test_networks_that_are_only_read_are_planned_without_runs_and_random_ones_are_those_trained_from_scratch() -> (
+    None
+):
+    scratch = {"name": "ResNet50", "include_top": False, "target_scaling": "standard"}
+    given = {
+        "name": "some.keras",
+        "label": "some",
+        "full_tap": "add16",
+        "scratch": scratch,
+        "transfer_seeds": {},
+    }
+    [plan] = runs.plan_transfer([{**given, "target_scaling": "none"}], {})
+    assert (plan.seeds, runs.planned_runs([plan]), plan.schedule.target_scaling) == ((), {}, "none")
+    trained, random = runs.read_out_specs([given], size=96)
+    assert trained == {
+        "name": "some.keras",
+        "label": "some",
+        "weights": "imagenet",
+        "weights_label": "trained",
+        "input_size": 96,
+    }
+    assert random == {
+        **trained,
+        "name": "ResNet50",
+        "include_top": False,
+        "weights": "random",
+        "weights_label": "random",
+    }
 
 
 @eager()
@@ -231,6 +262,10 @@ def test_each_row_takes_the_rate_with_the_smallest_validation_loss_and_keeps_it(
     schedule = json.loads(done.read_text("utf-8"))["wanted"]["schedule"]
     assert schedule["learning_rate"] == min(losses, key=lambda rate: losses[rate].min()) != 1e-9
     assert (schedule["epochs"], schedule["batchnorm"]) == (1, "frozen")
+    tried = runs.rates_tried(tmp_path)
+    assert {rate: part.val_loss.tolist() for rate, part in tried.groupby("learning_rate")} == {
+        rate: found.tolist() for rate, found in losses.items()
+    }
 
 
 # what is trained and collected
@@ -255,11 +290,13 @@ def test_every_planned_run_is_trained_collected_and_left_alone(study: Study) -> 
     data, plans, images, folder = study
     names = runs.planned_runs(plans)
     assert len(names) == len(set(names)) == 3 * 2 * 2
-    assert len(runs.collect(folder, names=names[:5]).runs) == 5
+    assert len(runs.collect(folder, names=list(names)[:5]).runs) == 5
     found = runs.collect(folder, names=names)
     assert len(found.runs) == 12
-    pruned = found.runs.groupby("row").parameters.first()
-    assert pruned["pruned"] < pruned["scratch"] == pruned["pretrained"]
+    pruned = runs.kept(found.runs).groupby(found.runs.row).first()
+    assert pruned["pruned"] < pruned["scratch"] == pruned["pretrained"] == 1
+    elsewhere = runs.collect(folder, names=dict.fromkeys(names, "cut"))
+    assert all(set(t.row) == {"cut"} for t in (elsewhere.predictions, elsewhere.history, elsewhere.runs))
     assert set(found.predictions.split) == {"validation", "test"}
     assert not list(folder.glob(f"*/{STATE}"))
     stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
@@ -401,7 +438,7 @@ def read_outs(**noise: float) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
 
 def test_read_out_is_ridge_on_standardised_features_of_training_patches_only():
     table, acts = read_outs(tap=1.0)
-    found = runs.read_out(acts, table, network="n", targets=["area"])
+    found = runs.read_out(acts, table, network="n").query("target == 'area'")
     found = found[found.tap == "tap"]
     train = (table.split == "train").to_numpy()
     scaled = StandardScaler().fit(acts["tap"][train]).transform(acts["tap"])
@@ -412,5 +449,5 @@ def test_read_out_is_ridge_on_standardised_features_of_training_patches_only():
     ]  # fmt: skip
     assert min(worst) < 1e-4  # one penalty of the grid gives these very predictions
     acts["tap"][419] = 9  # a test patch
-    other = runs.read_out(acts, table, network="n", targets=["area"])
+    other = runs.read_out(acts, table, network="n").query("target == 'area'")
     assert np.allclose(other[other.tap == "tap"].predicted[:-1], found.predicted[:-1])

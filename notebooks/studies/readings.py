@@ -109,7 +109,6 @@ def padding_probe(
     *,
     padding: Literal["same", "valid"],
     depth: int = 3,
-    channels: int = 8,
     activation: str | None = None,
     seed: int = 0,
 ) -> Network:
@@ -118,15 +117,11 @@ def padding_probe(
     for k in range(1, depth + 1):
         weights = keras.initializers.HeNormal(seed=1000 * seed + k)
         conv = keras.layers.Conv2D(
-            channels, 3, padding=padding, activation=activation, kernel_initializer=weights, name=f"conv{k}"
+            8, 3, padding=padding, activation=activation, kernel_initializer=weights, name=f"conv{k}"
         )
         x = conv(x)
     model = keras.Model(image, x, name=f"{padding} padding")
-    return load_network(model, taps=[f"conv{k}" for k in range(1, depth + 1)], preprocess=_to_unit)
-
-
-def _to_unit(images: np.ndarray) -> np.ndarray:
-    return np.asarray(images, np.float32) / np.float32(255)
+    return load_network(model, taps=[f"conv{k}" for k in range(1, depth + 1)], preprocess="0-1")
 
 
 def taps_read(readings: Iterable[Reading]) -> pd.DataFrame:
@@ -194,23 +189,19 @@ def equal_width(
     return pd.concat(parts, ignore_index=True)
 
 
-def permutation_by_network(
-    readings: Iterable[Reading], table: pd.DataFrame, *, measure: str = "sqrt_area_ratio", **options: Any
-) -> pd.DataFrame:
+def permutation_by_network(readings: Iterable[Reading], table: pd.DataFrame, **options: Any) -> pd.DataFrame:
     """Permutation test of every tap of each network, the measure permuted within each class."""
     options |= {"strata": table.object_class, "per_stratum": True, "n_jobs": CORES}
-    parts = [_named(permutation_test(r.activations, table[measure], **options), r) for r in readings]
+    parts = [_named(permutation_test(r.activations, table.sqrt_area_ratio, **options), r) for r in readings]
     return pd.concat(parts, ignore_index=True)
 
 
-def choose_taps(
-    readings: Iterable[Reading], table: pd.DataFrame, *, measure: str = "sqrt_area_ratio", **options: Any
-) -> pd.DataFrame:
+def choose_taps(readings: Iterable[Reading], table: pd.DataFrame, **options: Any) -> pd.DataFrame:
     """The tap that the pruning rule picks on each half of the images, with its mean R² over classes on the other."""
     options |= {"classes": table.object_class, "n_jobs": CORES}
     parts = []
     for reading in readings:
-        report = choose_and_report(reading.activations, table[measure], **options)
+        report = choose_and_report(reading.activations, table.sqrt_area_ratio, **options)
         scores = ["r2_choose", "r2_report", "r2_report_best"]
         means = report.groupby(["half", "tap"], as_index=False)[scores].mean()
         means.insert(2, "depth", [_depth(reading, tap) for tap in means.tap])

@@ -153,14 +153,12 @@ def render_noise(
     return Dataset(f"{kind} noise", images, table, source=source, digest=digest.hexdigest())
 
 
-def check_lengths(
-    lengths: Sequence[float], *, size: int = 128, fields: int = 20, random_state: int = 0
-) -> pd.DataFrame:
-    """Requested against measured correlation length of blob noise: mean and deviation over fields, in pixels."""
+def check_lengths(lengths: Sequence[float], *, random_state: int = 0) -> pd.DataFrame:
+    """Requested against measured correlation length of blob noise: mean and deviation over 20 fields, in pixels."""
     rng = np.random.default_rng(random_state)
     rows = []
     for length in lengths:
-        drawn = [noise_field(size, correlation_length=length, random_state=rng) for _ in range(fields)]
+        drawn = [noise_field(128, correlation_length=length, random_state=rng) for _ in range(20)]
         measured = [correlation_length(field) for field in drawn]
         rows.append({"requested": length, "measured": np.mean(measured), "sd": np.std(measured, ddof=1)})
     return pd.DataFrame(rows)

@@ -122,11 +122,9 @@ def answer(table: pd.DataFrame, *, weights: str, network: str | None = None) -> 
     return found | {key: float(part.groupby("tap").r2_test.mean().max()) for key, part in others.items()}
 
 
-def example_images(
-    images: Sequence[np.ndarray], titles: Sequence[str], *, boxes: pd.DataFrame, columns: int = 4
-) -> Figure:
+def example_images(images: Sequence[np.ndarray], titles: Sequence[str], *, boxes: pd.DataFrame) -> Figure:
     """Example images in a grid, each with its object's box."""
-    rows = -(-len(images) // columns)
+    rows, columns = -(-len(images) // 4), 4
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, WIDTH / columns * rows * 1.05), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()

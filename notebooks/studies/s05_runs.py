@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class TransferNetwork:
     """A network of Table 2: its label, its name and options for `load_network`, where it ends and where the rule cuts it.
 
     A row is ``pretrained`` or ``scratch``, both whole, ``pruned`` at the rule's tap, or another tap to prune it at.
-    `scratch` are name and options of the network from scratch, where they differ.
+    `scratch` is what the network from scratch has otherwise: name, options, schedule.
     """
 
     label: str
@@ -65,7 +65,7 @@ class TransferNetwork:
         """The network for patches of one size, with the weights that a row begins with."""
         given = {"name": self.name, "weights": self.weights, **self.options, "input_size": side}
         if row == "scratch":
-            given |= {**self.scratch, "weights": "random"}
+            given |= _without(SCHEDULE, self.scratch) | {"weights": "random"}
         if given["weights"] == "random":
             given["weights_seed"] = seed
         return _loaded(json.dumps(given))
@@ -81,7 +81,7 @@ def _loaded(given: str) -> Network:
 class PlannedTransfer:
     """One network of Table 2: its rows with their seeds, its targets, how it is trained, and with which learning rates.
 
-    Of several rates, each row and target takes its own, see `tuned`; `scratch` is what that row has otherwise.
+    Of several rates, each row and target takes its own, see `_tuned`.
     """
 
     network: TransferNetwork
@@ -89,7 +89,6 @@ class PlannedTransfer:
     targets: tuple[str, ...]
     schedule: Schedule
     rates: tuple[float, ...]
-    scratch: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -119,40 +118,42 @@ def plan_transfer(
     for spec in specs:
         name, options, labels, _ = take_apart(spec)
         label, weights, full = labels["network"], options.pop("weights"), options.pop("full_tap")
-        scratch, (rows, targets) = dict(options.pop("scratch", {})), rows_and_targets(options)
-        training = {"learning_rate": Schedule.learning_rate, **(schedule or {}), **_taken(options)}
-        rates, otherwise = training.pop("learning_rate"), _taken(scratch)
+        scratch, (rows, targets) = options.pop("scratch", {}), rows_and_targets(options)
+        training = {"learning_rate": Schedule.learning_rate, **(schedule or {}), **_of_schedule(options)}
+        options, rates = _without(SCHEDULE, options), training.pop("learning_rate")
         rates = tuple(rates) if isinstance(rates, list) else (rates,)
         advice = f"{did_you_mean(label, chosen)} Run the layer-wise notebook with this network first.".strip()
         rule, received = f"no tap was chosen for {label}", f"taps for {', '.join(chosen) or 'none'}"
         planned = label in chosen or "pruned" not in rows
         require(planned, "plan_transfer", rule, received, advice, error=ResultsError)
         network = TransferNetwork(label, name, full, chosen.get(label, full), weights, options, scratch)
-        options["taps"] = list(
-            dict.fromkeys(network.run(row, "", 0)["tap"] for row in [*reversed(rows), "pretrained"])
-        )
+        taps = [network.run(row, "", 0)["tap"] for row in [*reversed(rows), "pretrained"]]
+        options["taps"] = list(dict.fromkeys(taps))
         trained = Schedule(**training, learning_rate=rates[0])
-        plans.append(PlannedTransfer(network, rows, targets, trained, rates, otherwise))
+        plans.append(PlannedTransfer(network, rows, targets, trained, rates))
     return plans
 
 
-def _taken(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: options.pop(key) for key in [*options] if key in SCHEDULE}
+def _of_schedule(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if key in SCHEDULE}
 
 
-def planned_runs(plans: Iterable[PlannedTransfer]) -> list[str]:
-    """Names of all runs that are planned."""
-    return [run_name(**plan.network.run(row, target, seed)) for plan, seed, row, target in _runs(plans)]
+def _without(keys: Collection[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if key not in keys}
+
+
+def planned_runs(plans: Iterable[PlannedTransfer]) -> dict[str, str]:
+    """Row of each run that is planned, by the run's name: one pruned at another tap than the rule's is a ``cut``."""
+    named = [plan.network.run(row, target, seed) for plan, seed, row, target in _runs(plans)]
+    rules = {plan.network.label: plan.network.pruned_tap for plan in plans}
+    elsewhere = [run["row"] == "pruned" and run["tap"] != rules[run["network"]] for run in named]
+    return {run_name(**run): "cut" if cut else run["row"] for run, cut in zip(named, elsewhere, strict=True)}
 
 
 def _runs(plans: Iterable[PlannedTransfer]) -> list[tuple[PlannedTransfer, int, str, str]]:
     """Whole comparisons first: all rows with one seed before the next."""
-    runs = [
-        (plan, seed, row, target)
-        for plan in plans
-        for seed, row, target in itertools.product(plan.seeds, plan.rows, plan.targets)
-    ]
-    return [run for run in runs if run[1] in run[0].rows[run[2]]]
+    every = [(p, *run) for p in plans for run in itertools.product(p.seeds, p.rows, p.targets)]
+    return [(plan, seed, row, target) for plan, seed, row, target in every if seed in plan.rows[row]]
 
 
 def run_name(*, network: str, row: str, tap: str, target: str, seed: int) -> str:
@@ -174,50 +175,40 @@ def run_plans(
     """Train what is planned. Returns runs whose loss was not finite, with the reason."""
     failed = {}
     for plan, seed, row, target in track(_runs(plans), label="transfer", unit="run"):
+        given: dict[str, Any] = {"target": target, "data_digest": data_digest}
+        once = partial(_alone, plan.network, row, table, images, **given)
         try:
-            given: dict[str, Any] = {"target": target, "data_digest": data_digest}
-            schedule = tuned(plan, row, table, images, folder, **given)
-            _train_alone(plan.network, row, table, images, folder, seed=seed, schedule=schedule, **given)
+            once(folder, seed=seed, schedule=_tuned(plan, row, once, Path(folder) / RATES))
         except NotFinite as error:
             failed[f"{plan.network.label} {row} {target} {seed}"] = str(error)
     return failed
 
 
-def tuned(
-    plan: PlannedTransfer,
-    row: str,
-    table: pd.DataFrame,
-    images: Sequence[np.ndarray] | np.ndarray,
-    folder: str | Path,
-    **given: Any,
-) -> Schedule:
+def _tuned(plan: PlannedTransfer, row: str, once: Callable[..., Path], folder: Path) -> Schedule:
     """The planned schedule with a row's own learning rate: that of the smallest validation loss in the first epochs.
 
     With a seed of its own; of equal rates the smaller. Test slides have no part in it.
     """
-    losses, planned = {}, replace(plan.schedule, **(plan.scratch if row == "scratch" else {}))
+    losses, planned = {}, plan.schedule
+    if row == "scratch":
+        planned = replace(planned, **_of_schedule(plan.network.scratch))
     for rate in sorted(plan.rates) if len(plan.rates) > 1 else []:
         short = replace(planned, learning_rate=rate, epochs=TUNING_EPOCHS, patience=None)
         with suppress(NotFinite):
-            place = Path(folder) / RATES / f"{rate:g}"
-            place = _train_alone(
-                plan.network, row, table, images, place, seed=TUNING_SEED, schedule=short, **given
-            )
+            place = once(folder / f"{rate:g}", seed=TUNING_SEED, schedule=short)
             losses[rate] = pd.read_csv(place / HISTORY)["val_loss"].min()
     best = min(losses, key=losses.__getitem__, default=planned.learning_rate)
     return replace(planned, learning_rate=best)
 
 
-def _train_alone(
-    network: TransferNetwork, row: str, *data: Any, target: str, seed: int, **given: Any
-) -> Path:
+def _alone(network: TransferNetwork, row: str, *data: Any, seed: int, target: str, **given: Any) -> Path:
     """As `train_transfer`; processes that share the folder wait for each other's runs."""
     place = Path(data[-1]) / run_name(**network.run(row, target, seed))
     place.mkdir(parents=True, exist_ok=True)
     with (place / "lock").open("a") as lock:  # NFS locks no folder; whoever is killed lets go
         with suppress(OSError):  # a disk without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
-        return train_transfer(network, row, *data, target=target, seed=seed, **given)
+        return train_transfer(network, row, *data, seed=seed, target=target, **given)
 
 
 # Files of a finished run; the first is written last.
@@ -246,16 +237,17 @@ def train_transfer(
     named = network.run(row, target, seed)
     place = Path(folder) / run_name(**named)
     net = network.load(row, side=len(images[0]), seed=seed)
-    identity = {"run": named, "data": data_digest, "weights": net.weights_digest}
-    identity["input"] = net.preprocess_name
+    identity = {
+        "run": named,
+        "data": data_digest,
+        "weights": net.weights_digest,
+        "input": net.preprocess_name,
+    }
     wanted = {**identity, "schedule": {**asdict(schedule), "workers": None}}
     if (place / DONE).exists():
         there = json.loads((place / DONE).read_text(encoding="utf-8"))["wanted"]
-        rule, advice = (
-            f"{place} holds a finished run of other data or with another schedule",
-            "Use another folder",
-        )
-        received = f"{there} there, {wanted} wanted"
+        rule = f"{place} holds a finished run of other data or with another schedule"
+        received, advice = f"{there} there, {wanted} wanted", "Use another folder"
         require(there == wanted, "train_transfer", rule, received, advice, error=ResultsError)
         return place
     rows = {split: np.flatnonzero(table["split"] == split) for split in ("train", "validation", "test")}
@@ -297,30 +289,47 @@ class TransferTables:
 
 
 def collect(folder: str | Path, *, names: Collection[str] | None = None) -> TransferTables:
-    """Tables of the finished runs in a folder, all or those named; unfinished ones are left out."""
+    """Tables of the finished runs in a folder, all or those named, with the rows that `planned_runs` gives them."""
+    rows = names if isinstance(names, Mapping) else {}
     places = sorted(path.parent for path in Path(folder).glob(f"*/{DONE}"))
     places = [place for place in places if names is None or place.name in names]
     rule, advice = f"no finished run in {Path(folder).as_posix()}", "Train with workflow/prepare.py"
     require(places, "collect", rule, f"no */{DONE}", advice, error=ResultsError)
-    return TransferTables(
-        pd.concat([pd.read_csv(place / PREDICTIONS) for place in places], ignore_index=True),
-        pd.concat([pd.read_csv(place / HISTORY) for place in places], ignore_index=True),
-        pd.DataFrame(json.loads((place / DONE).read_text(encoding="utf-8"))["summary"] for place in places),
-    )
+    found: list[list[pd.DataFrame]] = [[], [], []]
+    for place in places:
+        summary = json.loads((place / DONE).read_text(encoding="utf-8"))["summary"]
+        tables = pd.read_csv(place / PREDICTIONS), pd.read_csv(place / HISTORY), pd.DataFrame([summary])
+        for kind, table in zip(found, tables, strict=True):
+            kind.append(table.assign(row=rows.get(place.name, summary["row"])))
+    return TransferTables(*(pd.concat(kind, ignore_index=True) for kind in found))
+
+
+def rates_tried(folder: str | Path) -> pd.DataFrame:
+    """Validation losses by which learning rates were chosen: a row per run and epoch."""
+    places = sorted(Path(folder).glob(f"{RATES}/*/*/{HISTORY}"))
+    tried = [pd.read_csv(place).assign(learning_rate=float(place.parts[-3])) for place in places]
+    return pd.concat(tried, ignore_index=True) if tried else pd.DataFrame()
 
 
 def score_runs(tables: TransferTables, means: pd.Series, *, split: str = "test") -> pd.DataFrame:
-    """Scores of all runs, overall and slide by slide, and whether each has converged: its best epoch is not its last."""
+    """Scores of all runs, overall and slide by slide, what share of its network's parameters each has, and whether it has
+    converged: its best epoch is not its last."""
     scores = score_predictions(tables.predictions, means, split=split)
-    ends = tables.runs[[*RUN, "epochs", "best_epoch", "converged"]]
+    ends = tables.runs[[*RUN, "epochs", "best_epoch", "converged"]].assign(kept=kept(tables.runs))
     return scores.merge(ends, on=RUN, validate="many_to_one")
+
+
+def kept(runs: pd.DataFrame) -> pd.Series:
+    """Parameters of each run as a share of those of the network's full pretrained row."""
+    full = runs[runs["row"] == "pretrained"].groupby("network")["parameters"].first()
+    return runs["parameters"] / runs["network"].map(full)
 
 
 def table_2(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores in the form of the paper's Table 2: how many seeds, how many converged, means and standard deviations."""
     values = ["mae_px", "mae_um2", "mae_octaves", "kappa", "kappa_balanced"]
     whole = scores[scores["slide"] == "all"].groupby([c for c in RUN if c != "seed"], sort=False)
-    counts = whole.agg(seeds=("seed", "nunique"), converged=("converged", "sum"))
+    counts = whole.agg(seeds=("seed", "nunique"), converged=("converged", "sum"), kept=("kept", "first"))
     return counts.join(whole[values].mean()).join(whole[values].std().add_suffix("_sd")).reset_index()
 
 
@@ -336,7 +345,7 @@ def wide_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def described(network: TransferNetwork, tap: str) -> dict[str, Any]:
     """A network as :func:`scalelib.slides.magnification.fit_estimator` takes it, to be read at a tap."""
-    options = {key: value for key, value in network.options.items() if key != "taps"}
+    options = _without(["taps"], network.options)
     return {"name": network.name, "tap": tap, "weights": network.weights, "options": options}
 
 
@@ -345,24 +354,19 @@ def read_out_specs(specs: Iterable[Mapping[str, Any]], *, size: int) -> list[dic
     training = {"full_tap", "transfer_seeds", "targets", "scratch", "weights_label", "seeds", *SCHEDULE}
     found = []
     for spec in specs:
-        kept = {key: value for key, value in spec.items() if key not in training} | {"input_size": size}
-        found.append({"weights": "imagenet", **kept, "weights_label": "trained"})
-        found.append({**kept, "weights": "random", "weights_label": "random"})
+        own = _without(training, spec) | {"input_size": size}
+        random = own | _without(training, spec.get("scratch", {}))
+        found.append({"weights": "imagenet", **own, "weights_label": "trained"})
+        found.append({**random, "weights": "random", "weights_label": "random"})
     return found
 
 
-def read_out(
-    acts: Mapping[str, np.ndarray],
-    table: pd.DataFrame,
-    *,
-    network: str,
-    targets: Sequence[str] = ("area", "log2_magnification"),
-) -> pd.DataFrame:
-    """Predict the targets of held-out patches from pooled features by ridge, tap by tap, as rows of predictions.
+def read_out(acts: Mapping[str, np.ndarray], table: pd.DataFrame, *, network: str) -> pd.DataFrame:
+    """Predict both targets of held-out patches from pooled features by ridge, tap by tap, as rows of predictions.
 
     The tap ``mean`` is the mean of the training targets, which any tap must beat. Not in the paper.
     """
-    training = (table["split"] == "train").to_numpy()
+    training, targets = (table["split"] == "train").to_numpy(), ("area", "log2_magnification")
     values = np.stack([target_values(table, target) for target in targets], axis=1)
     predicted = {"mean": np.broadcast_to(values[training].mean(axis=0), (sum(~training), len(targets)))}
     for tap, features in acts.items():
@@ -387,10 +391,8 @@ def read_out_scores(predictions: pd.DataFrame, table: pd.DataFrame) -> pd.DataFr
     scores = pd.concat(parts, ignore_index=True)
     whole = scores[(scores["split"] == "validation") & (scores["slide"] == "all") & (scores["tap"] != "mean")]
     best = {
-        (network, target): part.loc[
-            part["mae_px"].idxmin() if target == "area" else part["kappa"].idxmax(), "tap"
-        ]
-        for (network, target), part in whole.groupby(["network", "target"])
+        key: part.loc[part["mae_px"].idxmin() if key[1] == "area" else part["kappa"].idxmax(), "tap"]
+        for key, part in whole.groupby(["network", "target"])
     }
     runs = zip(scores["network"], scores["target"], scores["tap"], strict=True)
     return scores.assign(chosen=[best[network, target] == tap for network, target, tap in runs])
@@ -428,7 +430,6 @@ def unseen_images(
     estimator: MagnificationEstimator,
     *,
     root: str | PathLike[str] = ".",
-    level: float = 0.9,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Estimate the magnification of images at known downsamplings: one row each, and the patches that were looked at.
 
@@ -443,7 +444,7 @@ def unseen_images(
         for factor in spec.get("downsample", [1]):
             name = spec["label"] + (f", {factor:g} times smaller" if factor != 1 else "")
             patches[name] = image_patches(image, size=estimator.patch_size, downsample=factor)
-            found = estimator.estimate(extract(network, patches[name], taps=[tap])[tap], level=level)
+            found = estimator.estimate(extract(network, patches[name], taps=[tap])[tap])
             magnification = (stated.magnification if stated else None) or np.nan
             row = {"image": name, "stated": str(stated or "nothing"), "magnification": magnification / factor}
             rows.append({**asdict(found), "estimate": found.magnification, **row})

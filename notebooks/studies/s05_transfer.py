@@ -15,12 +15,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
-from scalebook.predicates import span
+from scalebook.predicates import MOST_KEPT, span
 from scalelib.graph import keras
 from scalelib.networks import Network
 from scalelib.plotting import COLOURS, WIDTH, merged_legend, r2_by_tap, tap_axis
 from scalelib.pruning import prune
-from studies.s05_runs import PlannedTransfer
+from studies.s05_runs import PlannedTransfer, kept
 
 # Rows of Table 2 in words, and how they are drawn.
 ROW_NAMES = {"pretrained": "full, pretrained", "scratch": "full, from scratch", "pruned": "pruned"}
@@ -39,7 +39,8 @@ def plan_table(plans: Iterable[PlannedTransfer]) -> pd.DataFrame:
             "pruned_tap": plan.network.pruned_tap,
             "seeds": len(plan.seeds),
             "targets": ", ".join(plan.targets),
-            **{name: getattr(plan.schedule, name) for name in ("epochs", "patience", "learning_rate")},
+            **{name: getattr(plan.schedule, name) for name in ("epochs", "patience")},
+            "learning_rate": plan.rates[0] if len(plan.rates) == 1 else ", ".join(map(str, plan.rates)),
         }
         for plan in plans
     )
@@ -51,23 +52,20 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     theirs.columns = pd.Index([f"{score}_sd" if kind == "sd" else score for kind, score in theirs.columns])
     theirs = theirs.reset_index().assign(source="paper", converged="")
     both = pd.concat([theirs, table[table["target"] == "area"].assign(source="ours")], ignore_index=True)
-    ranks = {name: place for place, name in enumerate(["paper", "ours", *ROW_NAMES])}
-    both = both.sort_values(
-        ["source", "network", "row"], key=lambda names: names.map(lambda name: ranks.get(name, name))
-    )
-    both["row"] = both["row"].map(ROW_NAMES)
-    form = {
-        "error (px)": ("mae_px", 2),
-        "kappa": ("kappa", 3),
-        "balanced kappa": ("kappa_balanced", 3),
-        "error (µm²)": ("mae_um2", 1),
-    }
+    ranks = {name: str(place) for place, name in enumerate(["paper", "ours", *ROW_NAMES])}
+    both = both.sort_values(["source", "network", "row"], key=lambda names: names.replace(ranks))
+    both["row"] = both["row"].map({**ROW_NAMES, "cut": "cut elsewhere"})
+    both["kept"] = both["kept"].map("{:.0%}".format, na_action="ignore").fillna("")
+    form = {"error (px)": ("mae_px", 2), "kappa": ("kappa", 3), "balanced kappa": ("kappa_balanced", 3)}
+    form["error (µm²)"] = ("mae_um2", 1)
     for name, (score, digits) in form.items():
         mean, spread = both[score], both[f"{score}_sd"]
         beside = spread.map(f" ({{:.{digits}f}})".format, na_action="ignore").fillna("")
         shown = mean.map(f"{{:.{digits}f}}".format) + beside
         both[name] = shown.where(mean.notna(), "")
-    return both[["source", "network", "row", "tap", *form, "seeds", "converged"]].reset_index(drop=True)
+    return both[["source", "network", "row", "tap", "kept", *form, "seeds", "converged"]].reset_index(
+        drop=True
+    )
 
 
 def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
@@ -100,11 +98,8 @@ def read_out_answers(scores: pd.DataFrame) -> pd.DataFrame:
         name = "mae_px" if target == "area" else "kappa"
         values = part.set_index("tap")[name]
         taps = [tap for tap in values.index if tap != "mean"]
-        chosen = {
-            "best": part.loc[part["chosen"], "tap"].iloc[0],
-            "scale": next(iter(part.loc[part["scale_chosen"], "tap"]), ""),
-            "last": taps[-1],
-        }
+        scale = next(iter(part.loc[part["scale_chosen"], "tap"]), "")
+        chosen = {"best": part.loc[part["chosen"], "tap"].iloc[0], "scale": scale, "last": taps[-1]}
         row = {"network": network, "target": target, "score": name, "mean_predictor": values["mean"]}
         for which, tap in chosen.items():
             row |= {f"{which}_tap": tap, which: values.get(tap, np.nan)}
@@ -113,17 +108,12 @@ def read_out_answers(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def held_out_r2(
-    predictions: pd.DataFrame, *, by: Sequence[str] = ("network", "target", "tap")
-) -> pd.DataFrame:
+def held_out_r2(predictions: pd.DataFrame) -> pd.DataFrame:
     """R² on test patches."""
     test = predictions[predictions["split"] == "test"]
     true = np.where(test["target"] == "area", test["mean_area_px"], np.log2(test["magnification"]))
-    groups = test.assign(true=true).groupby(list(by), sort=False)
-    return pd.DataFrame(
-        {**dict(zip(by, key, strict=True)), "r2": r2_score(part["true"], part["predicted"])}
-        for key, part in groups
-    )
+    groups = test.assign(true=true).groupby(["network", "target", "tap"], sort=False)[["true", "predicted"]]
+    return groups.apply(lambda part: r2_score(part["true"], part["predicted"])).rename("r2").reset_index()
 
 
 def three_curves(object_scale: pd.DataFrame, pitch: pd.DataFrame, tissue: pd.DataFrame) -> pd.DataFrame:
@@ -159,28 +149,22 @@ def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> 
     """What the page says in words, by the key under which it is glued."""
     gain = compared["difference"] * np.where(compared["score"] == "mae_px", -1, 1)
     compared = compared.assign(outcome=np.where(compared["p_holm"] < 0.05, np.sign(gain), 0))
-    found: dict[str, str | float] = {
-        f"{score.split('_')[0]}_{other}": transfer_answer(
-            compared[(compared["score"] == score) & (compared["second"] == other)]
-        )
-        for score in ("mae_px", "kappa")
-        for other in ("pretrained", "scratch")
-    }
+    pairs = compared.groupby(["score", "second"])
+    found: dict[str, str | float] = {f"{s.split('_')[0]}_{row}": transfer_answer(p) for (s, row), p in pairs}
     better = compared[compared["second"] == "pretrained"].groupby("network")["outcome"].min() > 0
-    holds = (
-        f"holds here for {_listed(better.index[better]) or 'none'} of the {len(better)} networks"
-        if len(better) > 1
-        else f"{'holds' if better.all() else 'does not hold'} here"
-    )
+    holds = f"{'holds' if better.all() else 'does not hold'} here"
+    if len(better) > 1:
+        holds = f"holds here for {_listed(better.index[better]) or 'none'} of the {len(better)} networks"
+    shares = kept(runs)[runs["row"] == "pruned"].groupby(runs["network"], sort=False).first()
+    found["kept"] = _listed(f"{100 * share:.0f} % of {network}" for network, share in shares.items())
+    if whole := _listed(shares.index[shares >= MOST_KEPT]):
+        holds += f"; of {whole} the cut leaves nearly everything, which is no test"
     found["headline"] = f"The paper's claim, that pruning improves both over the full network, {holds}."
     words, nearer, of = nearest_to_tissue(three)
     found["why"] = (
         f"{words} In {nearer} of {of} the best tap for pixel pitch lies nearer to the best one for tissue than the best "
         "tap for object scale does."
     )
-    size = runs.pivot_table(index="network", columns="row", values="parameters", sort=False)
-    kept = 100 * size["pruned"] / size["pretrained"]
-    found["kept"] = _listed([f"{share:.0f} % of {network}" for network, share in kept.items()])
     found["training_hours"] = float(runs["seconds"].sum()) / 3600
     found["late"], found["n_runs"] = float((~runs["converged"]).sum()), float(len(runs))
     return found
@@ -261,7 +245,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
 def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: float) -> Figure:
     """Error and kappa of each row, target ``area``: a small dot per seed, the mean large; the paper's networks beside."""
-    scores, paper = scores.replace({"row": ROW_NAMES}), paper.replace({"row": ROW_NAMES})
+    scores, paper = (t[t["row"].isin([*ROW_NAMES])].replace({"row": ROW_NAMES}) for t in (scores, paper))
     theirs, ours = paper["network"].unique(), scores["network"].unique()
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
     look: dict[str, Any] = {"x": "network", "order": [*theirs, *ours], "hue": "row", "palette": ROW_COLOURS}
@@ -292,9 +276,9 @@ def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: fl
 
 def slide_differences(scores: pd.DataFrame, *, other: str) -> Figure:
     """Pruned minus another row on each test slide, seeds averaged: right of zero in kappa, left in error is better."""
-    by_slide = scores[scores["slide"] != "all"].pivot_table(
-        index=["network", "slide"], columns="row", values=list(SCORE_NAMES), sort=False
-    )
+    rows = scores[(scores["slide"] != "all") & scores["row"].isin(["pruned", other])]
+    index = ["network", "slide"]
+    by_slide = rows.pivot_table(index=index, columns="row", values=list(SCORE_NAMES), sort=False).dropna()
     networks = by_slide.index.unique("network")
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.3 + 0.5 * len(networks)), sharey=True)
     for ax, score in zip(axes, SCORE_NAMES, strict=True):

@@ -165,9 +165,9 @@ def fit_resumably(
         history, arrays = _read(state, name, identity)
         best = arrays[len(variables) :]
         _assign(variables, arrays[: len(variables)])
-    received, rule = (
-        f"{len(history)} epochs, {epochs} wanted",
+    rule, received = (
         f"{state.parent} has been trained longer than wanted",
+        f"{len(history)} epochs, {epochs} wanted",
     )
     require(len(history) <= epochs, "train", rule, received, "Use another folder.", error=ResultsError)
     for epoch in track(range(len(history) + 1, epochs + 1), label=name, unit="epoch"):
@@ -179,10 +179,7 @@ def fit_resumably(
         losses, sizes = zip(*steps, strict=True)
         means = {key: float(np.average([one[key] for one in losses], weights=sizes)) for key in losses[0]}
         row = {"epoch": epoch, **means, **validate()}
-        good, rule = (
-            np.isfinite(list(row.values())).all(),
-            f"the loss of {name} is not finite in epoch {epoch}",
-        )
+        rule, good = f"the loss of {name} is not finite in epoch {epoch}", np.isfinite([*row.values()]).all()
         advice = f"The state after epoch {epoch - 1} is kept in {state.parent}; lower the learning rate, or use float32 or "
         require(good, "train", rule, row, f"{advice}target_scaling='standard'.", error=NotFinite)
         history.append({**row, "seconds": round(time.perf_counter() - started, 3)})
@@ -218,7 +215,7 @@ def _read(
         there, history = dict(meta["identity"]), [dict(row) for row in meta["history"]]
     differ = [key for key in identity if there.get(key) != identity[key]]
     rule, advice = (
-        f"{state.parent} holds the state of another run than {name}",
+        f"{state.parent} holds another run's state than {name}'s",
         "Use another folder, or remove it.",
     )
     received = "; ".join(f"{key}: {there.get(key)!r} there, {identity[key]!r} wanted" for key in differ)
