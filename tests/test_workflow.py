@@ -38,7 +38,8 @@ def test_a_job_for_each_run_and_each_network_that_is_read_and_each_says_what_it_
     given = load_profile(ROOT / "profiles" / f"{name}.yaml").notebooks
     full = {key: check_parameters(NOTEBOOKS / f"{key}.ipynb", own) for key, own in given.items()}
     transfer = full["05_histopathology_transfer"]["networks"]
-    runs = sum(3 * spec.get("transfer_seeds", 10) * len(spec.get("targets", ["area"])) for spec in transfer)
+    given = [(spec.get("transfer_seeds", 10), len(spec.get("targets", ["area"]))) for spec in transfer]
+    runs = sum((3 * n if isinstance(n, int) else sum(n.values())) * targets for n, targets in given)
     sharing = [full[key] for key in ("04_layerwise_r2", "06_early_features", "07_interpolation_peak")]
     specs = [
         spec for own in sharing if own["cache"] for spec in [*own["networks"], own.get("prediction", {})]

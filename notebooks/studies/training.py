@@ -215,7 +215,7 @@ def _read(
         there, history = dict(meta["identity"]), [dict(row) for row in meta["history"]]
     differ = [key for key in identity if there.get(key) != identity[key]]
     rule, advice = (
-        f"{state.parent} holds another run's state than {name}'s",
+        f"{state.parent} holds the state of another run than {name}",
         "Use another folder, or remove it.",
     )
     received = "; ".join(f"{key}: {there.get(key)!r} there, {identity[key]!r} wanted" for key in differ)
