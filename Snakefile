@@ -59,6 +59,7 @@ def readings(notebook):
             reading = {"network": [name, {**options, "weights_seed": seed}]}
             reading |= {key: notebook[key] for key in ("dataset", "dataset_options", "cache")}
             digest = hashlib.sha256(json.dumps(reading, sort_keys=True).encode()).hexdigest()
+            reading["speed"] = spec.get("reading", {})  # as the key of the cache, the name leaves out workers and batches
             yield slug(labels["network"], options["weights"], seed, digest[:6]), reading, taps
 
 

@@ -35,8 +35,7 @@ def main() -> None:
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--networks", nargs="+", default=list(IMAGES), choices=IMAGES)
     options = arguments.parse_args()
-    photos = photographs(options)
-    rows, bars = [], []
+    rows, bars, photos = [], [], photographs(options)
     for name in options.networks:
         paths = photos[: IMAGES[name]]
         net = load_network(name, weights="random", **OPTIONS.get(name, {}))

@@ -45,7 +45,7 @@ def read(reading: str) -> bytes:
         own = net.taps if None in given["taps"] else []
         net = load_network(name, **options, taps=[*own, *named])
     images = load_dataset(given["dataset"], **given["dataset_options"]).images
-    extract(net, images, cache=given["cache"])
+    extract(net, images, cache=given["cache"], **given["speed"])
     return _said(weights=net.weights_digest, taps=list(net.taps), images=len(images))
 
 
