@@ -30,7 +30,7 @@ WIDTHS = (256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048, 1000, 1000)
 CLASSES, IMAGES, REPEATS, PERMUTATIONS = 4, 200, 10, 1000
 LIMITS = {"grid": 2.0, "permutations": 300.0}  # times faster
 WORDS = {"grid": "Regressions, 13 taps", "permutations": "Permutation test, 1,000 draws"}
-PEERS = {"ols": LinearRegression(), "ridge": make_pipeline(StandardScaler(), RidgeCV(ALPHAS[:-1]))}
+PEERS = {"ols": LinearRegression(), "ridge": make_pipeline(StandardScaler(), RidgeCV())}
 
 
 def main() -> None:
@@ -78,7 +78,12 @@ def peer_scores(estimator: str, acts: dict[str, np.ndarray], y: np.ndarray, spli
     """Held-out R² per tap and split by scikit-learn."""
     model = PEERS[estimator]
     folds = [(X, train, test) for X in acts.values() for train, test in splits]
-    return [model.fit(X[train], y[train]).score(X[test], y[test]) for X, train, test in folds]
+    scores = []
+    for X, train, test in folds:
+        if estimator == "ridge":  # as many as channels is the total variance of standardised ones
+            model.set_params(ridgecv__alphas=X.shape[1] * ALPHAS[:-1])
+        scores.append(model.fit(X[train], y[train]).score(X[test], y[test]))
+    return scores
 
 
 if __name__ == "__main__":

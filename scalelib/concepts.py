@@ -139,7 +139,7 @@ def fit_rcv(
         One concept measure per image.
     tap : str, default=""
         Name of the tap, kept with the vector.
-    estimator : {"ridge", "ols", "pcr"}, default="ridge"
+    estimator : {"ridge", "ols", "ridge_unscaled", "pcr"}, default="ridge"
         See `scalelib.linear.fit_linear`.
     repeats, test_size, groups, random_state
         Of the random splits, which are those of `layerwise_r2`, for R² and stability.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from joblib import Parallel, delayed
 from scipy import linalg
 from threadpoolctl import threadpool_limits
 
-SMALLEST_SCALE = 1e-2
 PRECISION = np.finfo(np.float64).eps
 
 
@@ -31,12 +30,12 @@ class Spectrum:
     mix: np.ndarray
 
 
-def decompose(features: np.ndarray) -> Spectrum:
-    """Singular value decomposition of standardised features, by the Gram matrix Z Zᵀ = U diag(s²) Uᵀ where channels exceed rows.
+def decompose(features: np.ndarray, unit_free: bool = True) -> Spectrum:
+    """Singular value decomposition of standardised features (or of unscaled ones), by the Gram matrix Z Zᵀ = U diag(s²) Uᵀ where channels exceed rows.
 
     That is several times faster, and s² is right to the rounding of the largest one: nothing beside the least penalty.
     """
-    centre, scale, Z = standardise(features)
+    centre, scale, Z = standardise(features, unit_free)
     if Z.shape[1] > Z.shape[0]:
         squares, left = np.linalg.eigh(Z @ Z.T)
         squares, left = squares[:0:-1], left[:, :0:-1]  # centring alone costs one dimension
@@ -55,14 +54,17 @@ def centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, values - centre
 
 
-def standardise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means, what each centred feature is divided by (infinity for one that is constant), and the quotients."""
+def standardise(features: np.ndarray, unit_free: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, what each centred feature is divided by, and the quotients.
+
+    The divisor is a feature's standard deviation, or the largest of all for each; infinity where a feature is constant.
+    """
     centre, Z = centred(features)
     unit = np.maximum(np.abs(features).max(axis=0), np.finfo(np.float64).tiny)
     Z /= unit  # of order one, so that 1e-200 squared does not vanish
     relative = np.sqrt(np.einsum("ij,ij->j", Z, Z) / len(Z))
     deviation = np.where(relative > 8 * np.finfo(features.dtype).eps, relative * unit, 0.0)
-    scale = np.where(deviation > 0, np.maximum(deviation, SMALLEST_SCALE * deviation.max()), np.inf)
+    scale = np.where(deviation > 0, deviation if unit_free else deviation.max(), np.inf)
     Z *= unit / scale
     return centre, scale, Z
 
@@ -88,13 +90,13 @@ def in_threads(
         yield from jobs(delayed(function)(*task) for task in tasks)
 
 
-ESTIMATORS = ("ols", "ridge", "pcr")
-ALPHAS = np.append(10.0 ** np.arange(-1, 9.5, 0.5), np.inf)
+ESTIMATORS = ("ols", "ridge", "ridge_unscaled", "pcr")
+ALPHAS = np.append(10.0 ** np.arange(-3, 4.0625, 0.125), np.inf)
 UNSHRUNK = 0.99
 RESOLVED = 1e-12
 TIE = 1 + 1e-9
 WELL_CONDITIONED = 1e-8
-AT_ONCE = 1_000_000
+AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,12 @@ def fit_linear(features: np.ndarray, targets: np.ndarray, estimator: str) -> Lin
         Training rows; tall, square and wide are all welcome. Computed in float64.
     targets : ndarray, shape (n, k)
         One target per column.
-    estimator : {"ols", "ridge", "pcr"}
+    estimator : {"ols", "ridge", "ridge_unscaled", "pcr"}
         ``ols``: least squares on the features as they are, of least norm where n ≤ d, as in the
-        paper. ``ridge``: on standardised features, the penalty out of `ALPHAS` by exact
-        leave-one-out. ``pcr``: least squares on the first principal components of standardised
+        paper. ``ridge``: on standardised features Z, the penalty out of `ALPHAS` × tr(ZᵀZ)/n by
+        exact leave-one-out. ``ridge_unscaled``: the same on features that are all divided by one
+        number, so that each weighs as much as it varies: what the network has turned down counts
+        for little. ``pcr``: least squares on the first principal components of standardised
         features, their number (at most n/2) by leave-one-out with the components held fixed.
 
     Returns
@@ -146,16 +150,19 @@ def fit_linear(features: np.ndarray, targets: np.ndarray, estimator: str) -> Lin
     the measure, so that one decomposition serves every permutation and leave-one-out has a closed
     form (Hastie, Tibshirani and Friedman 2009, sections 3.4 to 3.5).
 
-    The penalties reach from 0.1 to 1e9 in half decades, and infinity. Smaller ones change nothing in
-    wide problems, and where n is near d they are where leave-one-out goes wrong: without a row there
-    is a direction less to fit, so that it does not see the peak at which the whole fold sits.
+    Penalties are shares of the features' total variance, from 1e-3 to 1e4 times it in eighths of a
+    decade, and infinity; `LinearFit.alpha` is the product, the penalty itself. So R² stays what it is
+    where every channel stands twice. Smaller ones change nothing in wide problems, and where n is near d
+    they are where leave-one-out goes wrong: without a row there is a direction less to fit, so that it
+    does not see the peak at which the whole fold sits.
 
-    Features are standardised by their training standard deviation. One that does not vary beyond
-    the rounding of its own dtype has no part in the fit. One that varies less than a hundredth
-    (`SMALLEST_SCALE`) as much as the tap's most variable feature is divided by that hundredth
-    instead: a probability that is 1e-12 on every training image and 0.9 on a held-out one would
-    otherwise be a trillion standard deviations away, and the held-out R² of a saturated softmax
-    -1e30. Taps before a softmax rarely have such features; there the rule changes nothing.
+    Features are standardised by their training standard deviation, however small it is, so that
+    ``ridge`` and ``pcr`` do not depend on a channel's unit: an affine map of each channel, such as
+    a batch norm behind average pooling, moves no R². Only a feature that does not vary beyond the
+    rounding of its own dtype has no part in the fit. The price is paid at a saturated softmax: a
+    probability that is 1e-12 on every training image and 0.9 on a held-out one lies a trillion
+    standard deviations away, and held-out R² falls far below zero. ``ridge_unscaled`` has no such
+    features, and logarithms of probabilities have none either.
 
     Examples
     --------
@@ -170,9 +177,9 @@ def fit_linear(features: np.ndarray, targets: np.ndarray, estimator: str) -> Lin
 
 def fit_all(features: np.ndarray, targets: np.ndarray, estimators: Iterable[str]) -> dict[str, LinearFit]:
     """`fit_linear` for several estimators, with one decomposition for those on standardised features."""
-    targets, spectrum = np.asarray(targets, np.float64), cache(lambda: decompose(features))
+    targets, spectrum = np.asarray(targets, np.float64), cache(partial(decompose, features))
     return {
-        name: _least_squares(features, targets) if name == "ols" else _shrunk(spectrum(), targets, name)
+        name: _least_squares(features, targets) if name == "ols" else _shrunk(spectrum, targets, name)
         for name in estimators
     }
 
@@ -203,8 +210,11 @@ def _least_squares(features: np.ndarray, targets: np.ndarray) -> LinearFit:
 
 def _ridge(spectrum: Spectrum) -> tuple[np.ndarray, ...]:
     """Per penalty the shares s² / (s² + α) of components that are kept, those that are lost, α, and whether it is an edge."""
-    alphas = ALPHAS[::-1]  # the largest comes first, and wins a tie
-    ratio = spectrum.singular**2 / alphas[:, None]
+    squares = spectrum.singular**2
+    alphas = ALPHAS[::-1] * (
+        squares.sum() / len(spectrum.left) or 1
+    )  # the largest comes first, and wins a tie
+    ratio = squares / alphas[:, None]
     kept, place = ratio / (1 + ratio), np.arange(len(alphas))
     unshrunk = kept[-1].sum() >= UNSHRUNK * len(spectrum.singular)
     return kept, 1 / (1 + ratio), alphas, (place == 1) | (place == place[-1]) & ~unshrunk
@@ -218,11 +228,12 @@ def _principal_components(spectrum: Spectrum) -> tuple[np.ndarray, ...]:
     return kept, 1 - kept, np.full(len(counts), np.nan), (counts == counts[-1]) & (counts < rank)
 
 
-_CANDIDATES = {"ridge": _ridge, "pcr": _principal_components}
+_CANDIDATES = {"ridge": _ridge, "ridge_unscaled": _ridge, "pcr": _principal_components}
 
 
-def _shrunk(spectrum: Spectrum, targets: np.ndarray, estimator: str) -> LinearFit:
+def _shrunk(decomposed: Callable[[bool], Spectrum], targets: np.ndarray, estimator: str) -> LinearFit:
     """β = V diag(kept / s) Uᵀ (y − ȳ), of the candidate whose leave-one-out error is least."""
+    spectrum = decomposed(estimator != "ridge_unscaled")
     kept, lost, alphas, at_edge = _CANDIDATES[estimator](spectrum)
     offsets = targets.mean(axis=0)
     projected = spectrum.left.T @ (y := targets - offsets)
@@ -240,20 +251,16 @@ def _best_candidate(left: np.ndarray, y: np.ndarray, projected: np.ndarray, lost
     With the hat matrix H = 11ᵀ/n + U diag(kept) Uᵀ the residual of a row that is left out is exactly eᵢ / (1 − Hᵢᵢ)
     (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
     """
-    leverage, outside = left**2, np.zeros((1, 1))
+    leverage, outside = left**2, np.zeros_like(y)
     if left.shape[1] < len(left) - 1:  # else components span all but the mean
         outside = y - left @ projected
     free = 1 - 1 / len(left) - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
     free[:, free.min(axis=0) <= RESOLVED] = np.nan  # there is a row that nothing but itself predicts
-    if len(lost) * y.size <= AT_ONCE:
-        left_out = np.tensordot(left, lost.T[:, :, None] * projected[:, None], 1) + outside[:, None]
+    errors, step = np.empty((len(lost), y.shape[1])), max(1, AT_ONCE // (len(lost) * len(y)))
+    for some in (slice(start, start + step) for start in range(0, y.shape[1], step)):
+        left_out = (
+            np.tensordot(left, lost.T[:, :, None] * projected[:, None, some], 1) + outside[:, None, some]
+        )
         left_out /= free[:, :, None]
-        errors = np.einsum("nak,nak->ak", left_out, left_out)
-    else:  # many targets, such as permutations, whose rows are gone through once per candidate
-        errors = np.empty((len(lost), y.shape[1]))
-        for row, share in enumerate(lost):
-            left_out = (left * share / free[:, [row]]) @ projected
-            if outside.any():
-                left_out += outside / free[:, [row]]
-            errors[row] = np.einsum("nk,nk->k", left_out, left_out)
+        errors[:, some] = np.einsum("nak,nak->ak", left_out, left_out)
     return (errors <= np.nanmin(errors, axis=0) * TIE).argmax(axis=0)

@@ -49,7 +49,7 @@ def permutation_test(
         Rows of one group stay on one side of every split, and the measure is permuted within it.
     permutations : int, default=199
         Number of permutations B.
-    estimator : {"ridge", "ols", "pcr"}, default="ridge"
+    estimator : {"ridge", "ols", "ridge_unscaled", "pcr"}, default="ridge"
         Tuned anew for every permutation.
     repeats : int, default=10
         Number of random splits, the same for every permutation and tap.

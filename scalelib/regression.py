@@ -222,7 +222,7 @@ def layerwise_r2(
     measures : array_like, shape (n_images,) or (n_images, n_measures), or DataFrame
         One concept measure per image, finite and not constant; or several, which share the
         decompositions and cost little more than one.
-    estimator : {"ridge", "ols", "pcr"} or sequence of these, default="ridge"
+    estimator : {"ridge", "ols", "ridge_unscaled", "pcr"} or sequence of these, default="ridge"
         See `scalelib.linear.fit_linear`. ``ols`` is the paper's.
     repeats : int, default=10
         Number of random splits.
@@ -243,7 +243,7 @@ def layerwise_r2(
     -------
     pandas.DataFrame
         One row per tap × estimator × condition × repeat with the columns ``tap``, ``channels``,
-        ``n_train``, ``n_test``, ``estimator``, ``condition``, ``repeat``, ``alpha`` (ridge penalty;
+        ``n_train``, ``n_test``, ``estimator``, ``condition``, ``repeat``, ``alpha`` (ridge penalty, on standardised features;
         infinite where the training mean predicts best; NaN for others), ``alpha_at_edge`` (penalty
         or number of components at the end of the search), ``dof`` (effective degrees of freedom),
         ``r2_train``, ``r2_test``, ``mae_test`` (in the unit of the measure). With several measures

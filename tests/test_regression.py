@@ -63,7 +63,7 @@ def test_ridge_matches_leave_one_out_ridge_of_scikit_learn(n, d):
     X, y = problem(n, d, noise=2.0)
     row, train, test = one_row(X, y, estimator="ridge")
     scaler = StandardScaler().fit(X[train])
-    reference = RidgeCV(alphas=ALPHAS[np.isfinite(ALPHAS)]).fit(scaler.transform(X[train]), y[train])
+    reference = RidgeCV(alphas=d * ALPHAS[:-1]).fit(scaler.transform(X[train]), y[train])
     assert row.alpha == pytest.approx(reference.alpha_)
     prediction = reference.predict(scaler.transform(X[test]))
     assert row.r2_test == pytest.approx(held_out_r2(y[test], prediction), rel=1e-8)
@@ -75,7 +75,7 @@ def test_alpha_is_that_of_least_error_when_each_row_is_really_left_out(n, d):
     X, y = problem(n, d, noise=2.0)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     errors = []
-    for alpha in ALPHAS:
+    for alpha in d * ALPHAS:  # the total variance of standardised features is their number
         left_out = []
         for i in range(n):
             keep = np.arange(n) != i
@@ -87,7 +87,7 @@ def test_alpha_is_that_of_least_error_when_each_row_is_really_left_out(n, d):
             beta = A.T @ (inverse @ (y[keep] - mean) if np.isfinite(alpha) else inverse)
             left_out.append(y[i] - mean - (Z[i] - centre) @ beta)
         errors.append(np.sum(np.square(left_out)))
-    assert fit_linear(X, y[:, None], "ridge").alpha[0] == ALPHAS[int(np.argmin(errors))]
+    assert fit_linear(X, y[:, None], "ridge").alpha[0] == pytest.approx(d * ALPHAS[int(np.argmin(errors))])
 
 
 def test_ridge_dof_is_the_trace_of_the_hat_matrix_minus_one():
@@ -140,15 +140,15 @@ def test_ols_uses_every_direction_that_is_more_than_rounding():
 def test_a_penalty_at_the_end_of_the_grid_is_flagged_where_a_smaller_one_would_fit_otherwise():
     rng = np.random.default_rng(2)
     common, tiny = rng.normal(size=(2, 100))
-    nearly_collinear = np.column_stack([common, common + 1e-2 * tiny])
-    flagged = fit_linear(nearly_collinear, tiny[:, None], "ridge")
-    assert (flagged.alpha[0], bool(flagged.at_edge[0])) == (ALPHAS[0], True)
+    flagged = fit_linear(np.column_stack([common, common + 1e-2 * tiny]), tiny[:, None], "ridge")
+    assert flagged.alpha[0] == pytest.approx(2 * ALPHAS[0])
+    assert flagged.at_edge[0]
     plain = fit_linear(rng.normal(size=(100, 3)) + common[:, None], common[:, None], "ridge")
     assert not plain.at_edge[0]
-    factors = rng.normal(size=(30, 5))  # far more channels: the smallest penalty is as good as none
-    wide = factors @ rng.normal(size=(5, 4000)) + 0.3 * rng.normal(size=(30, 4000))
-    unpenalised = fit_linear(wide, factors[:, :1], "ridge")
-    assert (unpenalised.alpha[0], bool(unpenalised.at_edge[0])) == (ALPHAS[0], False)
+    factors = rng.normal(size=(30, 5))  # the smallest penalty is as good as none
+    unpenalised = fit_linear(factors @ rng.normal(size=(5, 4000)), factors[:, :1], "ridge")
+    assert unpenalised.alpha[0] == pytest.approx(4000 * ALPHAS[0])
+    assert not unpenalised.at_edge[0]
 
 
 def one_channel_an_image():
@@ -166,12 +166,77 @@ def test_where_nothing_is_to_be_read_ridge_predicts_the_mean_and_is_no_edge(X, y
     assert fit.predict(X)[:, 0] == pytest.approx(np.full(len(y), y.mean()))
 
 
-@pytest.mark.parametrize("estimator", ["ridge", "pcr", "ols"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("factor", [1e-12, 1e-30, 1e12])
 def test_the_unit_of_a_tap_does_not_matter(estimator, factor):
     X, y = problem(60, 30)
     plain, scaled = (one_row(values, y, estimator=estimator)[0] for values in (X, X * factor))
     assert scaled.r2_test == pytest.approx(plain.r2_test, rel=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["ridge", "pcr"])
+@SHAPES
+def test_an_affine_map_of_each_channel_moves_no_r2(estimator, n, d):
+    """A batch norm behind average pooling, say, over twelve orders of magnitude and with either sign."""
+    X, y = problem(n, d, noise=2.0)
+    rng = np.random.default_rng(1)
+    factor = rng.choice([-1, 1], d) * 10 ** rng.uniform(-6, 6, d)
+    mapped = (X - X.mean(axis=0)) * factor + 100 * np.abs(factor) * rng.normal(size=d)
+    plain, other = (one_row(values, y, estimator=estimator)[0] for values in (X, mapped))
+    assert other.r2_test == pytest.approx(plain.r2_test, abs=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["ridge", "ridge_unscaled", "pcr"])
+@SHAPES
+def test_channels_that_stand_twice_move_no_r2(estimator, n, d):
+    X, y = problem(n, d, noise=2.0)
+    once, twice = (one_row(values, y, estimator=estimator)[0] for values in (X, np.column_stack([X, X])))
+    assert twice.r2_test == pytest.approx(once.r2_test, abs=1e-6)
+    if estimator != "pcr":
+        assert twice.alpha == pytest.approx(2 * once.alpha)
+
+
+def test_what_is_turned_down_is_erased_for_the_unscaled_reading_alone():
+    rng = np.random.default_rng(0)
+    loud, y = rng.normal(size=(200, 20)), rng.normal(size=200)
+    X = np.column_stack([loud, 1e-3 * (y[:, None] + 0.3 * rng.normal(size=(200, 5)))])
+    free, unscaled = (one_row(X, y, estimator=name)[0].r2_test for name in ("ridge", "ridge_unscaled"))
+    assert free > 0.9
+    assert unscaled < 0.1
+    even = loud / loud.std(axis=0) @ np.eye(20)[:, :15]  # where all vary alike the two are one
+    target = even.sum(axis=1) + y
+    both = [one_row(even, target, estimator=name)[0].r2_test for name in ("ridge", "ridge_unscaled")]
+    assert both[0] == pytest.approx(both[1], abs=0.02)
+
+
+@pytest.mark.parametrize("n", [51, 52])
+def test_one_image_more_than_channels_is_not_read_at_the_interpolation_peak(n):
+    """Without a row there is a direction less to fit: leave-one-out sees no peak, the least penalty must avoid it."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, n + 200, 50))
+    y = X.sum(axis=2) / 50**0.5 + rng.normal(size=X.shape[:2])
+    reads = [[fit_linear(a[:n], b[:n, None], e) for e in ("ridge", "ols")] for a, b in zip(X, y, strict=True)]
+    scores = [
+        [held_out_r2(b[n:], f.predict(a[n:])[:, 0]) for f in fits]
+        for fits, a, b in zip(reads, X, y, strict=True)
+    ]
+    ridge, ols = np.mean(scores, axis=0)
+    assert ols < -1
+    assert ridge > 0
+    assert np.min(scores, axis=0)[0] > -2
+
+
+def test_nearly_collinear_channels_are_read_as_a_singular_value_decomposition_reads_them():
+    """The Gram matrix knows a component to the rounding of the largest: nothing beside the least penalty."""
+    rng = np.random.default_rng(0)
+    spectrum = np.geomspace(1, 1e-7, 40)
+    X = rng.normal(size=(60, 40)) * spectrum @ np.linalg.qr(rng.normal(size=(300, 40)))[0].T + 3
+    y = X @ rng.normal(size=300)
+    fit = fit_linear(X, y[:, None], "ridge")
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    u, s, vt = np.linalg.svd(Z, full_matrices=False)
+    beta = vt.T @ (s / (s**2 + fit.alpha[0]) * (u.T @ (y - y.mean())))
+    assert fit.fitted[:, 0] == pytest.approx(y.mean() + Z @ beta, abs=1e-9 * y.std())
 
 
 def test_constant_channels_and_rounding_noise_on_them_have_no_part_in_the_fit():
@@ -197,16 +262,17 @@ def test_a_tap_of_constants_predicts_the_mean(value, dtype):
             assert row.dof == 0
 
 
-def test_probabilities_near_zero_on_the_training_images_do_not_explode_ridge(monkeypatch):
+def test_probabilities_near_zero_on_the_training_images_explode_what_is_free_of_units():
     rng = np.random.default_rng(0)
     logits = 12 * rng.normal(size=(120, 300))
     P = np.exp(logits - logits.max(axis=1, keepdims=True))
     P = (P / P.sum(axis=1, keepdims=True)).astype(np.float32)
     assert np.median(P) < 1e-10
-    y = rng.normal(size=120)
-    assert layerwise_r2({"softmax": P}, y, conditions="true").r2_test.min() > -1e3
-    monkeypatch.setattr("scalelib.linear.SMALLEST_SCALE", 0)  # plain standard deviations
-    assert layerwise_r2({"softmax": P}, y, conditions="true").r2_test.min() < -1e9
+    names = ["ridge", "ridge_unscaled"]
+    table = layerwise_r2({"softmax": P}, rng.normal(size=120), estimator=names, conditions="true")
+    worst = table.groupby("estimator").r2_test.min()
+    assert worst["ridge"] < -1e9
+    assert worst["ridge_unscaled"] > -1
 
 
 def test_leverage_of_one_is_not_taken_for_a_perfect_prediction():

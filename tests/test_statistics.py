@@ -36,7 +36,7 @@ def test_interval_is_the_corrected_resampled_t_interval():
     row = summarize(scores(values)).iloc[0]
     mean = sum(values) / 5
     variance = sum((v - mean) ** 2 for v in values) / 4
-    half = 2.7764451051977987 * math.sqrt((1 / 5 + 30 / 70) * variance)  # t, 4 degrees of freedom
+    half = 2.7764451051977987 * math.sqrt((1 / 5 + 1.4 * 30 / 70) * variance)  # t, 4 degrees of freedom
     assert (row.rows, row.units) == (5, 5)
     assert row["mean"] == pytest.approx(mean)
     assert row.sd == pytest.approx(math.sqrt(variance))
@@ -110,27 +110,37 @@ def test_summaries_that_would_mislead_are_refused(table, options, words):
         assert word in str(caught.value)
 
 
-def test_corrected_interval_covers_what_the_naive_one_misses():
-    """Simulated studies of 60 images: the mean held-out R² over ten splits against its expectation."""
-    studies = [signal_study(seed) for seed in range(300)]
-    truth = np.mean([study["mean"] for study in studies])
-    spread = np.std([study["mean"] for study in studies], ddof=1)
-    naive_error = np.mean([study.sd / math.sqrt(10) for study in studies])
-    corrected_error = np.mean([study.sd * math.sqrt(1 / 10 + 18 / 42) for study in studies])
-    assert naive_error < 0.6 * spread  # repeats are not independent
-    assert 0.9 * spread < corrected_error < 1.4 * spread
-    corrected = np.mean([study.low <= truth <= study.high for study in studies])
-    t = stats.t.ppf(0.975, 9)
-    naive = np.mean([abs(study["mean"] - truth) <= t * study.sd / math.sqrt(10) for study in studies])
-    assert 0.88 < corrected < 0.99  # 0.93 with 600 studies
-    assert naive < 0.78  # 0.68 with 600 studies
+@pytest.mark.parametrize(
+    ("estimator", "n", "d", "studies"),
+    [
+        ("ols", 60, 3, 300),
+        pytest.param("ridge", 150, 64, 1000, marks=pytest.mark.exhaustive),
+        pytest.param("ridge", 150, 30, 1000, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_corrected_interval_covers_what_the_naive_one_misses(estimator, n, d, studies):
+    """Simulated studies: the mean held-out R² over ten splits against its expectation."""
+    rows = pd.DataFrame([signal_study(seed, estimator, n, d) for seed in range(studies)])
+    truth, t, share = rows["mean"].mean(), stats.t.ppf(0.975, 9), 0.3 / 0.7
+
+    def covered(share):
+        half = t * rows.sd * math.sqrt(1 / 10 + share)
+        return (abs(rows["mean"] - truth) <= half).mean()
+
+    assert covered(0) < 0.78  # repeats are not independent
+    assert ((rows.low <= truth) & (truth <= rows.high)).mean() == covered(1.4 * share)
+    assert covered(share) < covered(1.4 * share)
+    assert 0.925 < covered(1.4 * share) < 0.98
 
 
-def signal_study(seed):
+def signal_study(seed, estimator, n, d):
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(60, 3))
-    y = X.sum(axis=1) + 1.5 * rng.normal(size=60)
-    return summarize(layerwise_r2({"tap": X}, y, estimator="ols", conditions="true")).iloc[0]
+    X = rng.normal(size=(n, d))
+    factors, loadings = rng.normal(size=(n, 8)), np.random.default_rng(d).normal(size=(8, d))
+    X = X + factors @ loadings if estimator == "ridge" else X
+    y = factors.sum(axis=1) / 8**0.5 if estimator == "ridge" else X.sum(axis=1)
+    y += {"ridge": 0.7, "ols": 1.5}[estimator] * rng.normal(size=n)
+    return summarize(layerwise_r2({"tap": X}, y, estimator=estimator, conditions="true")).iloc[0]
 
 
 # ---------------------------------------------------------------- paired comparison
@@ -144,7 +154,7 @@ def test_paired_comparison_matches_the_formula():
     a, b = np.array([0.6, 0.5, 0.8, 0.7]), np.array([0.5, 0.45, 0.6, 0.65])
     row = compare_taps(pair(a, b), "a", "b").iloc[0]
     difference = a - b
-    error = math.sqrt((1 / 4 + 30 / 70) * difference.var(ddof=1))
+    error = math.sqrt((1 / 4 + 1.4 * 30 / 70) * difference.var(ddof=1))
     t = difference.mean() / error
     assert (row.units, row.a, row.b, row.estimator) == (4, "a", "b", "ridge")
     assert row.mean_difference == pytest.approx(difference.mean())
