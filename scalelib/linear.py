@@ -251,9 +251,10 @@ def _best_candidate(left: np.ndarray, y: np.ndarray, projected: np.ndarray, lost
     With the hat matrix H = 11ᵀ/n + U diag(kept) Uᵀ the residual of a row that is left out is exactly eᵢ / (1 − Hᵢᵢ)
     (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
     """
-    leverage, outside = left**2, np.zeros_like(y)
-    if left.shape[1] < len(left) - 1:  # else components span all but the mean
-        outside = y - left @ projected
+    leverage = left**2
+    outside = (y - left @ projected) * (
+        left.shape[1] < len(left) - 1
+    )  # 0 where components span all but the mean
     free = 1 - 1 / len(left) - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
     free[:, free.min(axis=0) <= RESOLVED] = np.nan  # there is a row that nothing but itself predicts
     errors, step = np.empty((len(lost), y.shape[1])), max(1, AT_ONCE // (len(lost) * len(y)))

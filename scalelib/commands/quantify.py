@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("how").add_argument
     add("--taps", nargs="+", metavar="TAP", help="taps or layers (default: one per block)")
     add("--pooling", choices=["avg", "max"], default="avg", help="over positions (default: avg)")
-    add("--estimator", choices="ridge ols ridge_unscaled pcr".split(), default="ridge", help="default: ridge")
+    estimators = ["ridge", "ols", "ridge_unscaled", "pcr"]
+    add("--estimator", choices=estimators, default="ridge", help="default: ridge")
     add("--repeats", type=positive, default=10, help="random splits (default: 10)")
     add("--test-size", type=float, default=0.3, metavar="SHARE", help="held out in a split (default: 0.3)")
     add("--random-state", type=int, default=0, metavar="SEED", help="seed of splits (default: 0)")
