@@ -31,9 +31,10 @@ class Spectrum:
 
 
 def decompose(features: np.ndarray, unit_free: bool = True) -> Spectrum:
-    """Singular value decomposition of standardised features (or of unscaled ones), by the Gram matrix Z Zᵀ = U diag(s²) Uᵀ where channels exceed rows.
+    """Singular value decomposition of standardised (or unscaled) features.
 
-    That is several times faster, and s² is right to the rounding of the largest one: nothing beside the least penalty.
+    By the Gram matrix Z Zᵀ = U diag(s²) Uᵀ where channels exceed rows: that is several times faster, and s² is right to the
+    rounding of the largest one: nothing beside the least penalty.
     """
     centre, scale, Z = standardise(features, unit_free)
     if Z.shape[1] > Z.shape[0]:
@@ -211,9 +212,8 @@ def _least_squares(features: np.ndarray, targets: np.ndarray) -> LinearFit:
 def _ridge(spectrum: Spectrum) -> tuple[np.ndarray, ...]:
     """Per penalty the shares s² / (s² + α) of components that are kept, those that are lost, α, and whether it is an edge."""
     squares = spectrum.singular**2
-    alphas = ALPHAS[::-1] * (
-        squares.sum() / len(spectrum.left) or 1
-    )  # the largest comes first, and wins a tie
+    # the largest comes first, and wins a tie
+    alphas = ALPHAS[::-1] * (squares.sum() / len(spectrum.left) or 1)
     ratio = squares / alphas[:, None]
     kept, place = ratio / (1 + ratio), np.arange(len(alphas))
     unshrunk = kept[-1].sum() >= UNSHRUNK * len(spectrum.singular)
@@ -251,17 +251,14 @@ def _best_candidate(left: np.ndarray, y: np.ndarray, projected: np.ndarray, lost
     With the hat matrix H = 11ᵀ/n + U diag(kept) Uᵀ the residual of a row that is left out is exactly eᵢ / (1 − Hᵢᵢ)
     (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
     """
-    leverage = left**2
-    outside = (y - left @ projected) * (
-        left.shape[1] < len(left) - 1
-    )  # 0 where components span all but the mean
+    leverage, spanned = left**2, left.shape[1] == len(left) - 1  # all but the mean
+    outside = 0 * y if spanned else y - left @ projected
     free = 1 - 1 / len(left) - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
     free[:, free.min(axis=0) <= RESOLVED] = np.nan  # there is a row that nothing but itself predicts
     errors, step = np.empty((len(lost), y.shape[1])), max(1, AT_ONCE // (len(lost) * len(y)))
     for some in (slice(start, start + step) for start in range(0, y.shape[1], step)):
-        left_out = (
-            np.tensordot(left, lost.T[:, :, None] * projected[:, None, some], 1) + outside[:, None, some]
-        )
+        left_out = np.tensordot(left, lost.T[:, :, None] * projected[:, None, some], 1)
+        left_out += outside[:, None, some]
         left_out /= free[:, :, None]
         errors[:, some] = np.einsum("nak,nak->ak", left_out, left_out)
     return (errors <= np.nanmin(errors, axis=0) * TIE).argmax(axis=0)
