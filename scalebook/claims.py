@@ -33,6 +33,8 @@ STATUSES = {
     "not run": Status("–", "#8a8a8a", "the data or weights that would decide it were not at hand"),
 }
 HOLDS, PARTLY, REFUTED, UNDECIDED, NOT_RUN = STATUSES
+# Section of the claims that are ours: shown beside the paper's, counted with none of them.
+BEYOND = "beyond the paper"
 KEYS = {"id", "section", "claim", "where", "networks", "test", "paper", "refuted"}
 
 
@@ -98,6 +100,11 @@ def overall(statuses: Iterable[str]) -> str:
     if HOLDS in found:
         return HOLDS if found == {HOLDS} else PARTLY
     return REFUTED if REFUTED in found else UNDECIDED if found else NOT_RUN
+
+
+def heading(section: str) -> str:
+    """What a section of claims is called."""
+    return section.capitalize() if section == BEYOND else f"§ {section}"
 
 
 def _require(ok: bool, rule: str, received: str, advice: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from scalebook.claims import NOT_RUN, STATUSES, Claim, check_thresholds, load_claims, overall
+from scalebook.claims import BEYOND, NOT_RUN, STATUSES, Claim, check_thresholds, load_claims, overall
 from scalebook.paper_tables import COLUMNS, a1_cells, figure_cells, table1_cells, table2_cells
 from scalebook.predicates import PREDICATES, Evidence, MissingRows, Verdict
 from scalelib.errors import ResultsError, did_you_mean, require
@@ -61,7 +61,7 @@ def build_ledger(
     rule, received = "the paper's tables and claims are needed", f"no claims.yaml in {paper}"
     advice = "Run it in the repository, or name the folder with --paper."
     require((paper / "claims.yaml").is_file(), "ledger", rule, received, advice, error=ResultsError)
-    claims = load_claims(paper / "claims.yaml")
+    claims = sorted(load_claims(paper / "claims.yaml"), key=lambda claim: claim.section)
     check_thresholds(claims, paper / "thresholds.sha256")
     runs = {
         (profile, card.parent.name): read_results(card.parent)
@@ -70,16 +70,10 @@ def build_ledger(
     }
     tables = Tables(runs)
     verdicts = pd.DataFrame(
-        {
-            "claim": claim.id,
-            "section": claim.section,
-            "network": network,
-            **asdict(verdict),
-            "profile": profile,
-        }
+        {"claim": claim.id, "section": claim.section, "network": name, **asdict(found), "profile": profile}
         for profile in profiles
         for claim in claims
-        for network, verdict in judge(claim, tables, profile)
+        for name, found in judge(claim, tables, profile)
     )
     cells = _cells(paper, tables, [profile for profile in profiles if profile in REAL])
     return Ledger(claims, verdicts, cells, {"/".join(key): run.card.data for key, run in runs.items()})
@@ -89,35 +83,30 @@ def judge(claim: Claim, tables: Tables, profile: str) -> Iterator[tuple[str, Ver
     """The verdict on a claim for each network of a profile; for no network where nothing was run."""
     hint = did_you_mean(claim.predicate, PREDICATES)
     known = f"{hint} Tests are {', '.join(PREDICATES)}.".strip()
-    require(
-        claim.predicate in PREDICATES,
-        "judge",
-        "a claim names a test of scalebook.predicates",
-        f"{claim.predicate!r} for claim {claim.id!r}",
-        known,
-        error=ResultsError,
-    )
+    rule, received = "a claim names a test of scalebook.predicates", f"{claim.predicate!r} for {claim.id!r}"
+    require(claim.predicate in PREDICATES, "judge", rule, received, known, error=ResultsError)
     table, trained = tables[profile, claim.notebook, claim.table], TRAINED.get(profile, "imagenet")
-    if (profile, claim.notebook) not in tables.runs:
-        yield "", Verdict(NOT_RUN, f"{claim.notebook} has not been run with this profile.")
-        return
     if table is None:
-        yield "", Verdict(NOT_RUN, f"{claim.notebook} has written no {claim.table} with this profile.")
+        ran = (profile, claim.notebook) in tables.runs
+        why = f"has written no {claim.table}" if ran else "has not been run"
+        yield "", Verdict(NOT_RUN, f"{claim.notebook} {why} with this profile.")
         return
-    networks = [""]
+    networks, begins = {"": trained}, trained if claim.networks == "imagenet" else claim.networks
     if claim.networks != "none":
-        weights = trained if claim.networks == "imagenet" else claim.networks
-        networks = list((table[table.weights == weights] if "weights" in table else table).network.unique())
+        labels = (table.weights if "weights" in table else table.network.map(lambda _: begins)).astype(str)
+        mine = table[labels.str.startswith(begins)]  # behind it stands what the weights are
+        networks = dict(zip(mine.network, labels[mine.index], strict=True))
     if not networks:
         yield "", Verdict(NOT_RUN, f"No network with {claim.networks} weights in these results.")
     beside = {name: tables[profile, claim.notebook, name] for name in ("equal_width", "runs")}
-    for network in networks:
-        further = {name: _of(part, network) for name, part in beside.items() if part is not None}
-        evidence = Evidence(trained, _of(table, network), further, network=network, everything=table)
+    for network, weights in networks.items():
+        name = network and network + weights.removeprefix(begins)  # with what the weights are
+        further = {key: _of(part, network) for key, part in beside.items() if part is not None}
+        evidence = Evidence(weights, _of(table, network), further, network=network, everything=table)
         try:
-            yield network, PREDICATES[claim.predicate](evidence, **claim.arguments)
+            yield name, PREDICATES[claim.predicate](evidence, **claim.arguments)
         except MissingRows as missing:
-            yield network, Verdict(NOT_RUN, str(missing))
+            yield name, Verdict(NOT_RUN, str(missing))
 
 
 def _of(table: pd.DataFrame, network: str) -> pd.DataFrame:
@@ -146,14 +135,17 @@ def headline(ledger: Ledger) -> pd.Series:
 
     A ledger without a real-data profile counts what it has; :func:`basis` says which.
     """
-    rows, counted = ledger.verdicts, _counted(ledger)
+    rows, counts = ledger.verdicts, ledger.verdicts.profile.isin(_counted(ledger))
     status = {
-        claim.id: overall(
-            rows.status[(rows.claim == claim.id) & (rows.profile.isin(counted) | (claim.networks == "none"))]
-        )
+        claim.id: overall(rows.status[(rows.claim == claim.id) & (counts | (claim.networks == "none"))])
         for claim in ledger.claims
     }
     return pd.Series(status, dtype=str)
+
+
+def of_paper(ledger: Ledger, status: pd.Series) -> pd.Series:
+    """Of statuses by claim those of the paper's own claims."""
+    return status[[claim.id for claim in ledger.claims if claim.section != BEYOND]]
 
 
 def basis(ledger: Ledger) -> str:
@@ -170,7 +162,7 @@ def as_data(ledger: Ledger) -> dict[str, Any]:
     """The ledger as plain JSON data: counts and their basis, claims with all verdicts, cells, and the cards' identity."""
     status, claims = headline(ledger), []
     for claim in ledger.claims:
-        rows = ledger.verdicts[ledger.verdicts.claim == claim.id]
+        rows, known = ledger.verdicts[ledger.verdicts.claim == claim.id], ["claim", "section", "profile"]
         found = {
             "id": claim.id,
             "section": claim.section,
@@ -181,22 +173,18 @@ def as_data(ledger: Ledger) -> dict[str, Any]:
             "paper": claim.paper,
             "refuted": claim.refuted,
             "profiles": {
-                str(profile): {
-                    "status": overall(mine.status),
-                    "networks": _records(mine.drop(columns=["claim", "section", "profile"])),
-                }
+                str(profile): {"status": overall(mine.status), "networks": _records(mine.drop(columns=known))}
                 for profile, mine in rows.groupby("profile", sort=False)
             },
         }
         claims.append(found)
-    cells = {
-        str(table): part.status.value_counts().to_dict()
-        for table, part in ledger.cells.groupby("table", sort=False)
-    }
+    by_table = ledger.cells.groupby("table", sort=False).status
+    cells = {str(table): found.value_counts().to_dict() for table, found in by_table}
+    counts = {name: int((of_paper(ledger, status) == name).sum()) for name in STATUSES}
     wanted = ("name", "profile", "date", "code", "wall_time_s")
     return {
         "basis": basis(ledger),
-        "counts": {"claims": {name: int((status == name).sum()) for name in STATUSES}, "cells": cells},
+        "counts": {"claims": counts, "cells": cells},
         "claims": claims,
         "cells": _records(ledger.cells),
         "results": {name: {key: card[key] for key in wanted} for name, card in ledger.cards.items()},

@@ -17,7 +17,7 @@ import shutil
 import textwrap
 from typing import Any
 
-from scalebook.claims import NOT_RUN, STATUSES
+from scalebook.claims import NOT_RUN, STATUSES, heading
 from scalelib.results import write_atomic
 
 
@@ -56,14 +56,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lines(data: dict[str, Any], width: int) -> list[str]:
-    lines = [_counts(f"{len(data['claims'])} claims, {data['basis']}", data["counts"]["claims"])]
+    counts = data["counts"]["claims"]
+    lines = [_counts(f"{sum(counts.values())} claims of the paper, {data['basis']}", counts)]
     section = ""
-    for claim in sorted(
-        data["claims"], key=lambda claim: [int(part) for part in claim["section"].split(".")]
-    ):
+    for claim in data["claims"]:
         if claim["section"] != section:
             section = claim["section"]
-            lines += ["", f"§ {section}"]
+            lines += ["", heading(section)]
         status = f"{STATUSES[claim['status']].symbol} {claim['status']}"
         lines += _wrapped(f"{status:17} {claim['claim']}", width, 2, 20)
         for profile, found in claim["profiles"].items():

@@ -11,8 +11,8 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from scalebook.claims import NOT_RUN, STATUSES, Claim, overall
-from scalebook.ledger import REAL, Ledger, basis, headline
+from scalebook.claims import NOT_RUN, STATUSES, Claim, heading, overall
+from scalebook.ledger import REAL, Ledger, basis, headline, of_paper
 from scalebook.paper_tables import COMPARED, order_kept
 from scalebook.predicates import number, span
 
@@ -20,11 +20,7 @@ from scalebook.predicates import number, span
 Link = Callable[[str, Claim], str | None]
 # Beyond this magnitude the axis of a plot is compressed by the inverse hyperbolic sine.
 WIDE = 3.0
-CONDITION_WORDS = {
-    "imagenet": "ImageNet weights",
-    "random": "random weights",
-    "shuffled": "shuffled measures",
-}
+IN_WORDS = {"imagenet": "ImageNet weights", "random": "random weights", "shuffled": "shuffled measures"}
 PROFILE_WORDS = {"paper": "the paper's networks", "compact": "real data", "control": "rendered control"}
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("scalebook"),
@@ -35,6 +31,7 @@ TEMPLATES = jinja2.Environment(
 )
 TEMPLATES.globals["STATUSES"] = STATUSES
 TEMPLATES.filters["in_words"] = lambda profile: PROFILE_WORDS.get(profile, profile)
+TEMPLATES.filters["heading"] = heading
 TEMPLATES.filters["kind"] = lambda status: "s-" + status.replace(" ", "-")
 
 
@@ -45,15 +42,15 @@ def render(template: str, **values: Any) -> str:
 
 def glance(ledger: Ledger) -> str:
     """Counts of claims by status: on real data, and in the rendered control experiment."""
-    return render("glance.html", real=list(headline(ledger)), control=list(_in_control(ledger)))
+    real, control = (of_paper(ledger, status) for status in (headline(ledger), _in_control(ledger)))
+    return render("glance.html", real=list(real), control=list(control))
 
 
 def claims(ledger: Ledger, link: Link) -> str:
     """Every claim on one line, with its evidence behind it, and buttons that filter them."""
     real, control = headline(ledger), _in_control(ledger)
-    ordered = sorted(ledger.claims, key=lambda claim: [int(part) for part in claim.section.split(".")])
     items = []
-    for claim in ordered:
+    for claim in ledger.claims:
         rows = ledger.verdicts[ledger.verdicts.claim == claim.id]
         run = (rows.status != NOT_RUN) | (rows.network != "")
         decided = claim.networks == "none" and (rows.status != NOT_RUN).any()
@@ -66,13 +63,11 @@ def claims(ledger: Ledger, link: Link) -> str:
             "plot": plot(rows[run]),
             "missing": [] if decided else rows[~run & rows.profile.isin(REAL)].to_dict("records"),
             "arguments": ", ".join(f"{key} = {_listed(value)}" for key, value in claim.arguments.items()),
-            "paper": "; ".join(
-                f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in claim.paper.items()
-            ),
+            "paper": "; ".join(f"{k.replace('_', ' ')}: {_plain(v)}" for k, v in claim.paper.items()),
             "pages": [page for page in pages if page[0]],
         }
         items.append(item)
-    sections = [(name, f"§ {name}") for name in dict.fromkeys(claim.section for claim in ordered)]
+    sections = [(name, heading(name)) for name in dict.fromkeys(claim.section for claim in ledger.claims)]
     statuses = [(status, status) for status in STATUSES]
     every = ("all", "all")
     return render("claims.html", items=items, statuses=[every, *statuses], sections=[every, *sections])
@@ -134,12 +129,11 @@ def cells(ledger: Ledger, table: str) -> str:
     else:
         several = rows.network.nunique() > 1
         names = rows.network + " " + rows.tap if several else rows.tap
-        rows = rows.assign(row=names, column=rows.condition, head=rows.condition.replace(CONDITION_WORDS))
+        rows = rows.assign(row=names, column=rows.condition, head=rows.condition.replace(IN_WORDS))
     limits = dict.fromkeys(rows.column, (-1.0, 1.0))
     if table == "2":
-        limits = {
-            column: (part.min(), part.max()) for column, part in rows.groupby("column", sort=False).paper
-        }
+        by_column = rows.groupby("column", sort=False).paper
+        limits = {column: (part.min(), part.max()) for column, part in by_column}
         limits["mae_px"] = limits["mae_px"][::-1]
     found = {(cell.row, cell.column): _cell(cell, *limits[cell.column]) for _, cell in rows.iterrows()}
     order, signs = _order(ordered), rows.same_sign.notna().any()
@@ -188,7 +182,8 @@ def _order(rows: pd.DataFrame) -> list[str]:
     for condition, part in rows.groupby("condition", sort=False):
         kept, pairs = order_kept(part)
         if pairs:
-            words = f"{CONDITION_WORDS.get(str(condition), condition)}: {kept} of {pairs} pairs in the paper's order"
+            words = f"{IN_WORDS.get(str(condition), condition)}: {kept} of {pairs} pairs in the paper's order"
+            words += f" (rank correlation {number(2 * kept / pairs - 1)})"
             signs = part.same_sign[part.status == COMPARED].dropna().astype(bool)
             found.append(words + (f", {signs.sum()} of {len(signs)} signs the same" if len(signs) else ""))
     return found
@@ -209,7 +204,7 @@ def errata(sums: pd.DataFrame, corrections: pd.DataFrame) -> str:
 
 def badge_svg(ledger: Ledger) -> str:
     """The counts of claims as a badge: a standalone SVG whose title says every count; a strip divided among them."""
-    found = headline(ledger)
+    found = of_paper(ledger, headline(ledger))
     counts = {status: int((found == status).sum()) for status in STATUSES}
     value = f"{counts['reproduced']} of {len(found)}"
     value += f" · {counts['partly']} partly" if counts["partly"] else ""
@@ -221,6 +216,6 @@ def badge_svg(ledger: Ledger) -> str:
 
 def badge_words(ledger: Ledger) -> str:
     """What the badge says, in words: the counts of all statuses and what they rest on."""
-    found = headline(ledger)
+    found = of_paper(ledger, headline(ledger))
     counts = [f"{(found == status).sum()} {status}" for status in STATUSES if (found == status).any()]
     return f"{len(found)} claims of the paper, {basis(ledger)}: {', '.join(counts)}"

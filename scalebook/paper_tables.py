@@ -41,8 +41,10 @@ File = str | os.PathLike[str]
 
 
 def table_a1_cells(paper: File, table: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table A1 cell by cell, as a page shows it: the columns of :func:`a1_cells` that vary within it."""
-    return a1_cells(paper, table).drop(columns=["table", "unit", "paper_low", "paper_high", "needs"])
+    """Table A1 cell by cell, as a page shows it: the columns of :func:`a1_cells` that vary within it, and what is missing."""
+    cells = a1_cells(paper, table)
+    cells["status"] += (" (" + cells.needs + ")").where(cells.needs != "", "")
+    return cells.drop(columns=["table", "unit", "paper_low", "paper_high", "needs"])
 
 
 def a1_cells(paper: File, table: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -51,10 +53,10 @@ def a1_cells(paper: File, table: pd.DataFrame | None = None) -> pd.DataFrame:
     `table` holds a study's rows of R² by class, None where nothing was run, as for all tables here.
     """
     published = pd.read_csv(paper).rename(columns={"r2_test": "paper"})
-    cells = published.assign(table="A1", unit="R²", needs=_needs(published))
-    return _beside(
-        cells, None if table is None else _layerwise(published, table).assign(ours=lambda t: t["mean"])
-    )
+    ours = None if table is None else _layerwise(published, table).rename(columns={"mean": "ours"})
+    ends = {} if ours is None else ours.groupby("condition").tap.last()
+    needs = published.condition.map({name: f"weights end at {tap}" for name, tap in dict(ends).items()})
+    return _beside(published.assign(table="A1", unit="R²", needs=needs.fillna(_needs(published))), ours)
 
 
 def figure_cells(paper: File, table: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -79,20 +81,11 @@ def table2_cells(paper: File, scores: pd.DataFrame | None = None) -> pd.DataFram
     if scores is None:
         return _beside(published, None)
     rows = scores[(scores.slide == "all") & (scores.target == TARGET)]
-    long = rows.melt(["network", "row", "tap"], ["mae_px", "kappa"], "score")
-    ours = (
-        long.groupby(["network", "row", "tap", "score"], sort=False)
-        .value.agg(["mean", "std", "count"])
-        .reset_index()
-    )
-    half = _half(ours["std"], ours["count"])
-    columns = {
-        "ours": ours["mean"],
-        "low": ours["mean"] - half,
-        "high": ours["mean"] + half,
-        "units": ours["count"],
-    }
-    return _beside(published, ours.assign(condition=ours.row + ", " + ours.score, **columns))
+    by = ["network", "row", "tap", "score"]
+    long = rows.melt(by[:3], ["mae_px", "kappa"], "score").groupby(by, sort=False).value
+    ours = long.agg(ours="mean", sd="std", units="count").reset_index()
+    half, condition = _half(ours.sd, ours.units), ours.row + ", " + ours.score
+    return _beside(published, ours.assign(condition=condition, low=ours.ours - half, high=ours.ours + half))
 
 
 def _half(sd: pd.Series, n: pd.Series) -> pd.Series:
@@ -107,13 +100,7 @@ def table1_cells(paper: File, patches: pd.DataFrame | None = None) -> pd.DataFra
     names = {"magnification": "tap", "split": "condition"}
     published = pd.read_csv(paper).rename(columns={"patches": "paper", **names})
     needs = "the BCa nuclei images, cut into patches as in the paper: profile paper"
-    ours = None
-    if patches is not None:
-        ours = (
-            patches[[*names, "ours"]]
-            .rename(columns=names)
-            .assign(network="", low=np.nan, high=np.nan, units=np.nan)
-        )
+    ours = None if patches is None else patches.rename(columns=names).assign(network="")
     cells = _beside(published.assign(table="1", network="", unit="patches", needs=needs), ours)
     return cells.assign(same_sign=pd.Series(np.nan, cells.index, dtype=object))
 
@@ -131,19 +118,18 @@ def _needs(published: pd.DataFrame) -> pd.Series:
 
 
 def _layerwise(published: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    rows = table[
-        (table.estimator == "ols") & (table.measure == "area_ratio") & table.network.isin(published.network)
-    ]
+    protocol = table[(table.estimator == "ols") & (table.measure == "area_ratio")]
+    rows = protocol[protocol.network.isin(published.network)]
     parts = [pd.DataFrame(columns=[*KEYS, "mean", "low", "high", "units", "paper_label"])]
     for condition, (weights, shuffled, unit) in CONDITIONS.items():
-        part = rows[(rows.weights == weights) & (rows.condition == shuffled)]
+        part = rows[rows.weights.str.startswith(weights) & (rows.condition == shuffled)]
         if len(part):
             parts.append(summarize(part, by=["network", "tap"], unit=unit).assign(condition=condition))
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def _beside(published: pd.DataFrame, ours: pd.DataFrame | None) -> pd.DataFrame:
-    ours = pd.DataFrame(columns=[*KEYS, *OURS]) if ours is None else ours[[*KEYS, *OURS]]
+    ours = (pd.DataFrame(columns=KEYS) if ours is None else ours).reindex(columns=[*KEYS, *OURS])
     cells = published.merge(ours.astype(dict.fromkeys(OURS, float)), on=KEYS, how="left")
     cells = cells.assign(**{name: np.nan for name in ("paper_low", "paper_high") if name not in cells})
     low, high = cells.paper_low.fillna(cells.paper), cells.paper_high.fillna(cells.paper)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scalebook.claims import HOLDS, REFUTED, UNDECIDED
 from scalebook.exact_tests import compare_rows, holm, sign_flip_test, wilson
 from scalelib.errors import ResultsError, require
 from scalelib.pruning import OUTPUT_TAPS
-from scalelib.statistics import compare_taps, summarize
+from scalelib.statistics import compare_taps, interval, summarize
 
 R2, DIFFERENCE = "held-out R²", "difference in held-out R²"
 # The paper's target of the transfer: mean nucleus area, from which the magnification is named.
@@ -56,17 +57,10 @@ class Evidence:
     network: str = ""
     everything: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def select(
-        self,
-        *,
-        weights: str = "",
-        condition: str = "true",
-        estimator: str = "ridge",
-        measure: str = "sqrt_area_ratio",
-    ) -> pd.DataFrame:
+    def select(self, *, weights: str = "", **labels: str) -> pd.DataFrame:
         """Rows of one set of weights (default: the trained ones), condition, estimator and measure."""
-        labels = {"condition": condition, "estimator": estimator, "measure": measure}
-        return only(self.rows, weights=weights or self.trained, **labels)
+        usual = {"condition": "true", "estimator": "ridge", "measure": "sqrt_area_ratio"}
+        return only(self.rows, weights=weights or self.trained, **usual | labels)
 
 
 def only(table: pd.DataFrame, **values: str) -> pd.DataFrame:
@@ -125,6 +119,7 @@ def drop(
     With ``equal_width`` only taps that reach the common width are compared, each projected to it.
     """
     require(start == "peak", "drop", "a drop starts at the peak", f"start={start!r}", error=ResultsError)
+    _whole(evidence, end)
     wide = ""
     if equal_width:
         every = only(evidence.tables.get("equal_width", pd.DataFrame()), weights=evidence.trained)
@@ -174,26 +169,23 @@ def at_most_everywhere(evidence: Evidence, *, value: float, condition: str = "tr
     return _verdict(status, words, row, R2, value)
 
 
-def beats(
-    evidence: Evidence, *, other: str, from_depth: float, exclude: Sequence[str] = (), level: float = 0.95
-) -> Verdict:
+def beats(evidence: Evidence, *, other: str, from_depth: float, exclude: Sequence[str] = ()) -> Verdict:
     """Trained weights read scale better than random ones at every tap from a relative depth on.
 
     The interval of a difference adds the corrected variance over repeats and that over weight seeds; degrees of freedom
     are those of the smaller sample.
     """
     trained, untrained = (
-        summarize(evidence.select(weights=weights), by=["tap"], unit=unit, level=level).set_index("tap")
+        summarize(evidence.select(weights=weights), by=["tap"], unit=unit).set_index("tap")
         for weights, unit in (("", "repeat"), (other, "weights_seed"))
     )
     taps = list(trained.index)
     late = [tap for i, tap in enumerate(taps) if i >= from_depth * (len(taps) - 1) and tap not in exclude]
     if unread := [tap for tap in late if tap not in untrained.index]:
         raise MissingRows(f"With {other} weights the network was not read at {', '.join(unread)}.")
-    upper = (1 + level) / 2
-    error = np.hypot(
-        *((t.high - t["mean"])[late] / stats.t.ppf(upper, t.units[late] - 1) for t in (trained, untrained))
-    )
+    upper = 0.975
+    both = [(t.high - t["mean"])[late] / stats.t.ppf(upper, t.units[late] - 1) for t in (trained, untrained)]
+    error = np.hypot(*both)
     difference = trained["mean"][late] - untrained["mean"][late]
     half = error * stats.t.ppf(upper, int(min(trained.units.min(), untrained.units.min())) - 1)
     low, high = difference - half, difference + half
@@ -220,13 +212,13 @@ def peak_order(evidence: Evidence, *, order: Sequence[str], estimator: str, stat
         found.append(f"{words} {number(values[-1])} at {peak.tap}")
     step = float(-np.diff(values).max())
     quantity = "smallest step between the three labels"
-    return Verdict(
-        HOLDS if step > 0 else REFUTED, f"{', '.join(found)}.", step, quantity=quantity, threshold=0.0
-    )
+    status = HOLDS if step > 0 else REFUTED
+    return Verdict(status, f"{', '.join(found)}.", step, quantity=quantity, threshold=0.0)
 
 
 def chosen_inside(evidence: Evidence, *, after_depth: float) -> Verdict:
     """The rule cuts behind the middle and before the last feature tap, on both halves of the images."""
+    _whole(evidence)
     chosen = only(evidence.rows, weights=evidence.trained)
     inside = (chosen.depth > after_depth) & (chosen.depth < 1)
     words = "; ".join(f"half {row.half}: {row.tap}, depth {row.depth:.2f}" for row in chosen.itertuples())
@@ -276,9 +268,7 @@ def sums_agree(evidence: Evidence) -> Verdict:
     if wrong.empty:
         return Verdict(HOLDS, f"All {len(evidence.rows)} rows and columns add up.")
     lines = wrong[["line", "name", "sum", "printed"]].itertuples(index=False, name=None)
-    words = "; ".join(
-        f"{line} {name} sums to {total}, printed {printed}" for line, name, total, printed in lines
-    )
+    words = "; ".join(f"{line} {name} sums to {ours}, printed {theirs}" for line, name, ours, theirs in lines)
     return Verdict(REFUTED, f"{len(wrong)} of {len(evidence.rows)} rows and columns do not add up: {words}.")
 
 
@@ -336,10 +326,77 @@ def chosen_tap_near_best(evidence: Evidence, *, taps_apart: int, level: float = 
     far = np.array(distances) > taps_apart
     refuted = far & (np.array(gains) > 0) & (holm(np.array(p)) < level)
     status = REFUTED if refuted.any() else HOLDS if not far.any() else UNDECIDED
-    quantity = "taps apart"
-    return Verdict(
-        status, f"Best {'; '.join(words)}.", max(distances), quantity=quantity, threshold=taps_apart
+    text = f"Best {'; '.join(words)}."
+    return Verdict(status, text, max(distances), quantity="taps apart", threshold=taps_apart)
+
+
+def erased(evidence: Evidence, *, end: str) -> Verdict:
+    """Where R² falls from its peak, a reading that does not depend on channels' units falls too; refuted where only that of
+    features as the network has them falls: scale is then turned down, not gone."""
+    free = drop(evidence, start="peak", end=end)
+    unscaled = drop(evidence, start="peak", end=end, estimator="ridge_unscaled")
+    status = HOLDS if free.status == HOLDS else REFUTED if unscaled.status == HOLDS else UNDECIDED
+    words = f"Free of units: {free.evidence} As the network has it: {unscaled.evidence}"
+    if free.status == unscaled.status == REFUTED:
+        raise MissingRows(f"Nothing falls that could be erased. {words}")
+    return replace(free, status=status, evidence=words)
+
+
+def fall_grows(evidence: Evidence, *, top1: Mapping[str, float], end: str, level: float = 0.05) -> Verdict:
+    """R² falls further from its peak the better a network is, by the exact one-sided test of the rank correlation with its
+    published accuracy; refuted where that is not positive. A network whose peak is the end falls by 0."""
+    falls = {}
+    for name in top1:
+        rows = only(evidence.everything, network=name)
+        label = next((label for label in rows.weights if label.startswith(evidence.trained)), "none")
+        falls[name] = float(np.nan_to_num(drop(Evidence(label, rows), start="peak", end=end).effect))
+    ours, published = (stats.rankdata(list(values.values())) for values in (falls, top1))
+    rho = float(np.corrcoef(ours, published)[0, 1])
+    p = float((np.array(list(permutations(ours))) @ published >= ours @ published - 1e-9).mean())
+    status = HOLDS if p < level else REFUTED if rho <= 0 else UNDECIDED
+    words = "; ".join(f"{name} ({top1[name]:.1f} %) {number(fall)}" for name, fall in falls.items())
+    words = f"Rank correlation {number(rho)} over {len(falls)} networks, exact p {p:.3f}. Falls: {words}."
+    return Verdict(status, words, rho, quantity="rank correlation of fall and accuracy", threshold=0.0)
+
+
+def falls_further(evidence: Evidence, *, than: str, end: str) -> Verdict:
+    """R² falls further from its peak than with other weights of the same architecture, by the corrected interval of the
+    difference of the two falls on common splits."""
+    falls, words = [], []
+    for weights in (evidence.trained, than):
+        rows = evidence.select(weights=weights)
+        _read_at(rows, end)
+        by_tap = rows.groupby(["repeat", "tap"]).r2_test.mean().unstack()
+        peak = by_tap.drop(columns=list(OUTPUT_TAPS), errors="ignore").mean().idxmax()
+        falls.append((by_tap[peak] - by_tap[end]).to_numpy())
+        words.append(f"trained at {weights} {number(falls[-1].mean())} from {peak}")
+    half, _, _ = interval(falls[0] - falls[1], float((rows.n_test / rows.n_train).mean()), 0.95)
+    mean = float((falls[0] - falls[1]).mean())
+    status = HOLDS if mean > half else REFUTED if mean < -half else UNDECIDED
+    found = mean, mean - half, mean + half
+    text = f"Falls to {end}: {', '.join(words)}; {span(*found)} more."
+    return Verdict(status, text, *found, "difference of falls of R²", 0.0)
+
+
+def worst_where_foretold(evidence: Evidence, *, taps: Sequence[str], within: float) -> Verdict:
+    """Least squares is worst where training images are as many as channels and one, up to a factor, and far below both sides.
+
+    Of ``tap, channels, trough_n, trough_r2, covered, peaked`` the named taps count; a sweep that does not reach both sides
+    of that number decides nothing.
+    """
+    rows = only(evidence.rows, weights=evidence.trained)
+    rows = rows[rows.tap.isin(taps)]
+    if rows.empty:
+        raise MissingRows(f"The network was not read at {', '.join(taps)}.")
+    ratio = rows.trough_n / (rows.channels + 1)
+    right = rows.peaked & ratio.between(1 / within, within)
+    words = "; ".join(
+        f"{row.tap} foretold {row.channels + 1}, worst at {row.trough_n:.0f} with R² {number(row.trough_r2)}"
+        for row in rows.itertuples()
     )
+    status = HOLDS if right.all() else REFUTED if rows.covered.all() else UNDECIDED
+    furthest = float(ratio[np.abs(np.log(ratio)).idxmax()])
+    return Verdict(status, f"{words}.", furthest, quantity="images at the worst / foretold", threshold=within)
 
 
 # Every test that a claim can name.
@@ -348,6 +405,7 @@ PREDICATES: dict[str, Callable[..., Verdict]] = {
     for test in (
         *(interior_peak, drop, at_most, at_most_everywhere, beats, peak_order, chosen_inside),
         *(agreement, pattern_read_without_object, sums_agree, row_beats, chosen_tap_near_best),
+        *(erased, fall_grows, falls_further, worst_where_foretold),
     )
 }
 
@@ -359,6 +417,12 @@ def _means(rows: pd.DataFrame) -> pd.Series:
 def _read_at(rows: pd.DataFrame, tap: str) -> None:
     if tap not in set(rows.tap):
         raise MissingRows(f"The network was not read at {tap}.")
+
+
+def _whole(evidence: Evidence, end: str = "last_feature") -> None:
+    """Refuse to take the tap at which weights end, as their label says, for the network's last features."""
+    if end == "last_feature" and ", to " in evidence.trained:
+        raise MissingRows(f"The weights end early ({evidence.trained}): a later tap might win.")
 
 
 def _difference(rows: pd.DataFrame, first: str, second: str) -> Any:

@@ -51,11 +51,8 @@ def check_parameters(notebook: str | os.PathLike[str], parameters: Mapping[str, 
 
     path, defaults = Path(notebook), {}
     for name, about in papermill.inspect_notebook(str(path)).items():
-        rule, received = (
-            f"the cell of {path.name} holds 'name = literal' lines",
-            f"{name} = {about['default']}",
-        )
-        with refusing("parameters", rule, received, error=ResultsError):
+        rule = f"the cell of {path.name} holds 'name = literal' lines"
+        with refusing("parameters", rule, f"{name} = {about['default']}", error=ResultsError):
             defaults[name] = ast.literal_eval(about["default"])
     _known(parameters, defaults, path.name)
     for name, value in parameters.items():

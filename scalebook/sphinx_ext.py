@@ -125,9 +125,8 @@ def anchor_of(table: str) -> str:
 
 def add_anchors(_app: Sphinx, doctree: nodes.document) -> None:
     """Put each table's anchor above the cell whose figure it holds the numbers of."""
-    links = {
-        link[TABLE]: link for link in reversed(list(doctree.findall(download_reference))) if TABLE in link
-    }
+    downloads = reversed(list(doctree.findall(download_reference)))
+    links = {link[TABLE]: link for link in downloads if TABLE in link}
     for table, block in links.items():
         while not isinstance(block.parent, nodes.section | nodes.document):
             block = block.parent
@@ -148,9 +147,8 @@ def add_banner(app: Sphinx, doctree: nodes.document) -> None:
     commit = (card["code"]["commit"] or "no commit")[:12]
     words = f"{text} {when}, at {commit}. The card at the end of the page says the rest."
     classes = ["tier", f"tier-{card['profile']}"]
-    section.insert(
-        1, nodes.admonition("", nodes.title(text=title), nodes.paragraph(text=words), classes=classes)
-    )
+    tier = nodes.admonition("", nodes.title(text=title), nodes.paragraph(text=words), classes=classes)
+    section.insert(1, tier)
 
 
 class FigureOf(SphinxDirective):
