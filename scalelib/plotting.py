@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), without yellow, which is too faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 WIDTH = 7.2  # of a full-width figure, in inches
 
 

@@ -70,13 +70,13 @@ def network_of(notebook: str, label: str, weights: str = "imagenet") -> dict[str
 
 @cache
 def photographs() -> Dataset:
-    """The photographs of four classes that notebooks 04, 06 and 07 read."""
+    """The photographs of all classes that notebooks 04, 06 and 07 read."""
     options = settings("04_layerwise_r2")["dataset_options"]
     assert all(
         settings(name)["dataset_options"] == options
         for name in ("06_early_features", "07_interpolation_peak")
     )
-    return load_dataset("voc", **options)
+    return load_dataset(settings("04_layerwise_r2")["dataset"], **options)
 
 
 @cache

@@ -24,10 +24,11 @@ from scalelib.pruning import OUTPUT_TAPS, best_layer
 from studies import readings, s04_layerwise
 
 NAME = "04_layerwise_r2"
-TRAINED = ["SqueezeNet", "MobileNet 0.25", "MobileNetV2"]
+TRAINED = list(dict.fromkeys(spec["label"] for spec in settings(NAME)["networks"]))
 R2 = 0.01
 """Another CPU's rounding, 1e-5 of an activation, was seen to move ridge's R² by up to 0.001; ten times that is allowed."""
 WHO = ["network", "weights"]
+PAPER, CELL = ROOT / "paper", ["network", "tap", "condition"]
 FITTED = ["tap", "object_class", "measure", "estimator", "condition", "repeat"]
 
 
@@ -35,8 +36,8 @@ def base() -> pd.DataFrame:
     return archived(f"{NAME}/layerwise_r2")
 
 
-def trained_rows(table: pd.DataFrame, label: str) -> pd.DataFrame:
-    return table[(table.network == label) & (table.weights == "imagenet")]
+def trained_rows(table: pd.DataFrame, *labels: str) -> pd.DataFrame:
+    return table[table.network.isin(labels or TRAINED) & table.weights.str.startswith("imagenet")]
 
 
 @recomputes(f"{NAME}/layerwise_r2")
@@ -45,6 +46,16 @@ def trained_rows(table: pd.DataFrame, label: str) -> pd.DataFrame:
     ("label", "weights", "seed", "object_class", "share"),
     [
         ("SqueezeNet", "imagenet", -1, "aeroplane", 2 / 3),
+        ("InceptionV3", "imagenet", -1, "albatross", 1 / 2),
+        *(
+            pytest.param(label, "imagenet", -1, "bird", 2 / 3, marks=pytest.mark.exhaustive)
+            for label in (
+                *(f"MobileNet {alpha}" for alpha in ("0.5", "0.75", "1.0")),
+                "DenseNet169",
+                "ResNet50",
+            )
+        ),
+        pytest.param("ResNet50 v1.5", "imagenet", -1, "dog", 4 / 5, marks=pytest.mark.exhaustive),
         pytest.param("MobileNet 0.25", "imagenet", -1, "bird", 1 / 3, marks=pytest.mark.exhaustive),
         pytest.param("MobileNetV2", "imagenet", -1, "aeroplane", 2 / 3, marks=pytest.mark.exhaustive),
         ("MobileNet 0.25", "random", 1, "dog", 1 / 2),
@@ -54,7 +65,8 @@ def test_rows_are_those_of_the_photographs(
     label, weights, seed, object_class, share, voc_root, keras_models, weights_root
 ) -> None:
     rows = base()
-    rows = rows[(rows.network == label) & (rows.weights == weights) & (rows.weights_seed == seed)]
+    kind = rows.weights.str.startswith(weights)
+    rows = rows[(rows.network == label) & kind & (rows.weights_seed == seed)]
     taps = list(dict.fromkeys(rows.tap))
     data = photographs()
     data = data.select((data.table.object_class == object_class).to_numpy())
@@ -65,7 +77,7 @@ def test_rows_are_those_of_the_photographs(
         reading.activations,
         data.table,
         measures=["sqrt_area_ratio", "area_ratio"],
-        estimators=["ridge"],
+        estimators=["ridge", "ridge_unscaled"],
         conditions=conditions,
     )
     again = again[["tap", "channels", "n_train", "n_test", *FITTED[1:], "r2_test"]]
@@ -81,8 +93,8 @@ def test_histogram_is_that_of_the_annotations(voc_root: Path) -> None:
 
 def answers() -> pd.DataFrame:
     return pd.DataFrame(
-        {"weights": "imagenet", **s04_layerwise.answer(base(), weights="imagenet", network=label)}
-        for label in TRAINED
+        {"weights": weights, **s04_layerwise.answer(base(), weights="imagenet", network=label)}
+        for label, weights in trained_rows(base()).groupby("network", sort=False).weights.first().items()
     )
 
 
@@ -91,12 +103,24 @@ def in_units_of_the_figure() -> pd.DataFrame:
     return found.assign(value=found.exp_r2_over_e)
 
 
+def agreements() -> pd.DataFrame:
+    parts = {"all": base(), "albatross": base()[base().object_class == "albatross"]}
+    found = {name: table_a1_cells(PAPER / "table_a1.csv", rows) for name, rows in parts.items()}
+    return pd.concat(
+        s04_layerwise.agreement_with_paper(cells).assign(classes=name) for name, cells in found.items()
+    )
+
+
 FOLLOW = {
     "curves": (lambda: s04_layerwise.curves(base(), estimator="ridge", measure="sqrt_area_ratio"), [*WHO, "curve", "tap"]),
     "curves_by_class": (lambda: s04_layerwise.curves(base().query("condition == 'true'"), by=["object_class"]), [*WHO, "object_class", "tap"]),
     "estimators": (lambda: s04_layerwise.estimators_beside(base(), weights="imagenet", measure="sqrt_area_ratio"), [*WHO, "curve", "tap"]),
     "figure_units": (in_units_of_the_figure, [*WHO, "curve", "tap"]),
-    "table_a1": (lambda: table_a1_cells(ROOT / "paper" / "table_a1.csv", base()), ["network", "tap", "condition"]),
+    "table_a1": (lambda: table_a1_cells(PAPER / "table_a1.csv", base()), CELL),
+    "table_a1_by_itself": (lambda: table_a1_cells(PAPER / "table_a1.csv", base()[base().object_class == "albatross"]), CELL),
+    "side_by_side": (lambda: s04_layerwise.side_by_side(s04_layerwise.curves(base()), settings(NAME)["side_by_side"]), ["curve", "tap"]),
+    "agreements": (agreements, ["classes", "condition"]),
+    "falls": (lambda: s04_layerwise.falls(base(), paper=PAPER), [*WHO, "estimator"]),
     "answers": (answers, WHO),
 }  # fmt: skip
 
@@ -112,7 +136,8 @@ def test_summaries_follow_from_the_rows(name: str) -> None:
 def test_extended_rows_that_the_main_study_has_too_are_the_same() -> None:
     extended, rows = archived(f"{NAME}/extended_r2"), base()
     keys = [*WHO, *FITTED]
-    shared = rows[(rows.weights == "imagenet") & (rows.condition == "true")]
+    shared = trained_rows(rows)
+    shared = shared[(shared.condition == "true") & (shared.estimator != "ridge_unscaled")]
     assert set(shared.measure) < set(extended.measure)
     agree(f"{NAME}/extended_r2", shared, keys=keys, stored=extended, rel=1e-3, abs=1e-5)
 
@@ -189,8 +214,10 @@ def test_equal_width_is_that_of_the_photographs(voc_root: Path, keras_models: Pa
 @recomputes(f"{NAME}/permutation")
 def test_permutation_observes_the_mean_of_the_rows() -> None:
     stored, rows = archived(f"{NAME}/permutation"), base()
-    rows = rows[(rows.weights == "imagenet") & (rows.condition == "true")]
-    rows = rows[(rows.estimator == "ridge") & (rows.measure == "sqrt_area_ratio")]
+    rows = trained_rows(rows)
+    rows = rows[
+        (rows.condition == "true") & (rows.estimator == "ridge") & (rows.measure == "sqrt_area_ratio")
+    ]
     again = rows.groupby([*WHO, "tap"], sort=False).agg(
         channels=("channels", "first"), r2_test=("r2_test", "mean")
     )

@@ -43,6 +43,46 @@ class TestCurves:
         assert found["mean"].tolist() == pytest.approx([0.3] * 3)
 
 
+def in_two_networks() -> pd.DataFrame:
+    """One whole, one whose weights end at b."""
+    label = {"network": "short", "weights": "imagenet (2015), to b"}
+    whole = {"a": LOW, "b": HIGH, "c": MID}
+    parts = [
+        layerwise(whole),
+        layerwise(whole, estimator="ridge_unscaled"),
+        layerwise({"a": LOW, "b": HIGH}, **label),
+    ]
+    return pd.concat(
+        [*parts, layerwise(whole, network="short", weights="random", seeds=[0, 1])], ignore_index=True
+    )
+
+
+def test_panels_say_what_weights_are_and_depth_is_that_of_the_whole_network():
+    found = s04_layerwise.curves(in_two_networks())
+    full = s04_layerwise.in_full(found)
+    assert set(full.network) == {"net", "short (2015), to b"}
+    assert full[full.curve == "ImageNet weights"].groupby("network").depth.max().to_dict() == {
+        "net": 1.0,
+        "short (2015), to b": 0.5,
+    }
+    beside = s04_layerwise.side_by_side(found, ["net", "short"])
+    assert list(beside.curve.unique()) == ["net, ImageNet weights", "short (2015), to b, ImageNet weights"]
+    assert list(beside.tap) == ["a", "b", "c", "a", "b"]
+
+
+def test_falls_by_both_readings_stand_beside_the_published_accuracy():
+    rows = in_two_networks().replace({"network": {"net": "SqueezeNet"}})
+    found = s04_layerwise.falls(rows, paper=PAPER).set_index(["network", "estimator"])
+    columns = ["drop", "drop_low", "drop_high"]
+    for reading in ("ridge", "ridge_unscaled"):
+        assert found.loc[("SqueezeNet", reading), columns].tolist() == pytest.approx(
+            corrected(np.subtract(HIGH, MID))
+        )
+    assert found.loc[("short", "ridge"), ["peak_tap", "last_tap", "drop"]].tolist() == ["b", "b", 0.0]
+    assert found.top1["SqueezeNet"].tolist() == [57.5, 57.5]
+    assert found.top1["short"].isna().all()
+
+
 def test_histogram_counts_every_image_once_per_class():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(

@@ -363,11 +363,8 @@ def spread_shares(table: pd.DataFrame) -> pd.Series:
     log = np.log2(table["mean_area_px"])
     by_magnification = log.groupby(table["magnification"]).transform("mean")
     by_both = log.groupby([table["magnification"], table["slide"]]).transform("mean")
-    parts = {
-        "magnification": by_magnification - log.mean(),
-        "slide": by_both - by_magnification,
-        "patch": log - by_both,
-    }
+    parts = {"magnification": by_magnification - log.mean(), "slide": by_both - by_magnification}
+    parts["patch"] = log - by_both
     return (pd.DataFrame(parts) ** 2).sum() / ((log - log.mean()) ** 2).sum()
 
 

@@ -361,11 +361,8 @@ def _who(table: pd.DataFrame) -> pd.DataFrame:
 
 def predictions(table: pd.DataFrame) -> Figure:
     """Agreement, total variation and accuracy against the factor, for every manipulation; bands are Wilson's intervals."""
-    scores = {
-        "agreement": "top-1 agreement\nwith k = 1",
-        "total_variation": "total variation\nfrom k = 1",
-        "accuracy": "accuracy",
-    }
+    scores = {"agreement": "top-1 agreement\nwith k = 1", "total_variation": "total variation\nfrom k = 1"}
+    scores["accuracy"] = "accuracy"
     labels = ["network", "pictures", "manipulation", "factor"]
     long = _who(table).melt(labels, list(scores), "score", "value").dropna(subset="value")
     long = long.replace({"score": scores})

@@ -231,10 +231,8 @@ def noise_answers(summary: pd.DataFrame, *, network: str, weights: str) -> dict[
     values |= {"length_last": float(curve.iloc[-1]), "last_tap": str(curve.index[-1])}
     shuffled = _by_tap(rows, kind="blob", region=WHOLE, condition="shuffled", weights=weights)
     values["shuffled_best"] = float(shuffled.max())
-    canvas = {
-        place: _by_tap(part, measure="canvas_size", **own)
-        for place, part in inner.groupby(["kind", "region"], sort=False)
-    }
+    places = inner.groupby(["kind", "region"], sort=False)
+    canvas = {place: _by_tap(part, measure="canvas_size", **own) for place, part in places}
     values |= {f"kind_{kind}": float(canvas[kind, WHOLE].max()) for kind, _ in canvas}
     tap = str(canvas["blob", INNER].index[-1])  # the last with border-free positions
     inside = {"inner_whole": canvas["blob", WHOLE][tap], "inner_free": canvas["blob", INNER][tap]}

@@ -12,11 +12,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from scalebook.claims import load_claims
+from scalebook.paper_tables import COMPARED
 from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, merged_legend, r2_by_tap, short_tap
 from scalelib.pruning import OUTPUT_TAPS, best_layer
 from scalelib.statistics import compare_taps, summarize
 
 CURVES = {"imagenet": "ImageNet weights", "random": "random weights", "shuffled": "shuffled measures"}
+READINGS = {"ols": "least squares", "ridge": "ridge", "pcr": "principal components"}
+READINGS["ridge_unscaled"] = "ridge, unscaled"
 
 
 def scale_histogram(table: pd.DataFrame, *, measure: str = "sqrt_area_ratio", bins: int = 20) -> pd.DataFrame:
@@ -30,8 +34,24 @@ def scale_histogram(table: pd.DataFrame, *, measure: str = "sqrt_area_ratio", bi
 
 
 def curve_name(weights: str, *, condition: str = "true") -> str:
-    """What a curve is called in legends, by weights (or what they were trained on) and condition."""
-    return CURVES["shuffled"] if condition == "shuffled" else CURVES.get(weights, f"trained at {weights}")
+    """What a curve is called in legends, by how the label of its weights begins (or what they were trained on) and condition."""
+    begins = (words for kind, words in CURVES.items() if weights.startswith(kind))
+    known = next(begins, f"trained at {weights}")
+    return CURVES["shuffled"] if condition == "shuffled" else known
+
+
+def in_full(summary: pd.DataFrame) -> pd.DataFrame:
+    """Networks named with what their trained weights are, as panels show them: InceptionV3 (2015), to mixed8."""
+    trained = summary[summary.weights.str.startswith("imagenet")]
+    names = trained.network + trained.weights.str.removeprefix("imagenet")
+    return summary.assign(network=summary.network.replace(dict(zip(trained.network, names, strict=True))))
+
+
+def side_by_side(summary: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
+    """Trained curves of several networks whose taps have the same names, as one panel; the first has all taps."""
+    trained = (summary.weights != "random") & (summary.curve != CURVES["shuffled"])
+    rows = in_full(pd.concat(summary[(summary.network == name) & trained] for name in networks))
+    return rows.assign(curve=rows.network + ", " + rows.curve, network="side by side")
 
 
 def curves(
@@ -54,11 +74,10 @@ def curves(
 
 
 def estimators_beside(table: pd.DataFrame, *, weights: str, measure: str) -> pd.DataFrame:
-    """Curves of one set of weights by each estimator, named after it."""
-    names = {"ols": "least squares", "ridge": "ridge", "pcr": "principal components"}
-    rows = table[(table.weights == weights) & (table.condition == "true")]
+    """Curves of weights whose label begins so by each estimator, named after it."""
+    rows = table[table.weights.str.startswith(weights) & (table.condition == "true")]
     parts = [
-        curves(rows, estimator=estimator, measure=measure).assign(curve=names[estimator])
+        curves(rows, estimator=estimator, measure=measure).assign(curve=READINGS[estimator])
         for estimator in rows.estimator.unique()
     ]
     return pd.concat(parts, ignore_index=True)
@@ -99,9 +118,10 @@ def answer(table: pd.DataFrame, *, weights: str, network: str | None = None) -> 
     """
     rows = table[(table.estimator == "ridge") & (table.measure == "sqrt_area_ratio")]
     true = rows.condition == "true"
-    network = network or str(rows.network[true & (rows.weights == weights)].iloc[-1])
+    kind = rows.weights.str.startswith(weights)
+    network = network or str(rows.network[true & kind].iloc[-1])
     own = rows.network == network
-    trained = rows[own & true & (rows.weights == weights)]
+    trained = rows[own & true & kind]
     summary = summarize(trained, by=["tap"]).set_index("tap")
     features = [tap for tap in summary.index if tap not in OUTPUT_TAPS]
     taps = {"peak": best_layer(trained), "first": features[0], "last": features[-1]}
@@ -109,17 +129,43 @@ def answer(table: pd.DataFrame, *, weights: str, network: str | None = None) -> 
     found: dict[str, Any] = {"network": network}
     for name, tap in taps.items():
         found |= {f"{name}_tap": tap, f"{name}_r2": float(summary.loc[tap, "mean"])}
-    drop: Any = dict.fromkeys(("mean_difference", "low", "high"), 0.0)
-    if taps["peak"] != taps["end"]:
-        drop = compare_taps(trained, taps["peak"], taps["end"], by=[]).iloc[0]
     others = {
         "random_r2": rows[own & true & (rows.weights == "random")],
-        "shuffled_r2": rows[own & (rows.condition == "shuffled") & (rows.weights == weights)],
+        "shuffled_r2": rows[own & (rows.condition == "shuffled") & kind],
     }
     found |= {f"peak_{end}": float(summary.loc[taps["peak"], end]) for end in ("low", "high")}
-    found |= {"drop": float(drop["mean_difference"])}
-    found |= {f"drop_{end}": float(drop[end]) for end in ("low", "high")}
+    found |= _drop(trained, taps["peak"], taps["end"])
     return found | {key: float(part.groupby("tap").r2_test.mean().max()) for key, part in others.items()}
+
+
+def falls(table: pd.DataFrame, *, paper: str | Path) -> pd.DataFrame:
+    """How far R² falls from its peak to the last features, by network and reading, beside the published accuracy."""
+    claims = {claim.id: claim.arguments for claim in load_claims(Path(paper) / "claims.yaml")}
+    published, found = claims["fall-grows-with-accuracy"]["top1"], []
+    features = (table.condition == "true") & (table.weights != "random") & ~table.tap.isin(OUTPUT_TAPS)
+    rows = table[features & (table.measure == "sqrt_area_ratio") & (table.estimator != "ols")]
+    for (network, weights, estimator), part in rows.groupby(["network", "weights", "estimator"], sort=False):
+        peak, last = best_layer(part, estimator=estimator), part.tap.iloc[-1]
+        row = {"network": network, "weights": weights, "estimator": estimator, "top1": published.get(network)}
+        found.append({**row, "peak_tap": peak, "last_tap": last, **_drop(part, peak, last)})
+    return pd.DataFrame(found).astype({"top1": float})
+
+
+def _drop(rows: pd.DataFrame, peak: str, end: str) -> dict[str, float]:
+    """Peak minus another tap with its corrected interval; 0 where they are one."""
+    names = ("drop", "drop_low", "drop_high")
+    if peak == end:
+        return dict.fromkeys(names, 0.0)
+    found = compare_taps(rows, peak, end, by=[]).iloc[0]
+    return dict(zip(names, map(float, found[["mean_difference", "low", "high"]]), strict=True))
+
+
+def agreement_with_paper(cells: pd.DataFrame) -> pd.DataFrame:
+    """By column of Table A1 how its compared cells agree: rank correlation, median difference, signs."""
+    by_column = cells[cells.status == COMPARED].groupby("condition", sort=False)
+    found = by_column.agg(cells=("ours", "size"), same_sign=("same_sign", "sum")).reset_index()
+    found["rank_correlation"] = [part.paper.corr(part.ours, method="spearman") for _, part in by_column]
+    return found.assign(median_difference=[part.difference.abs().median() for _, part in by_column])
 
 
 def example_images(images: Sequence[np.ndarray], titles: Sequence[str], *, boxes: pd.DataFrame) -> Figure:
@@ -184,7 +230,25 @@ def paper_figure(
         title = "trained weights" if is_trained else curve
         ax.set(title=title, xlabel="relative depth of the tap", xlim=(-0.03, 1.03), ylim=(-0.03, 1.0))
     axes[0].set_ylabel("mean of exp(R²)/e, least squares")
-    merged_legend(fig, axes, ncols=3)
+    merged_legend(fig, axes)
+    return fig
+
+
+def falls_by_accuracy(found: pd.DataFrame) -> Figure:
+    """How far R² falls from its peak to the last features against accuracy (or by weights), by both readings."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.6))
+    x, label = "top1", "published top-1 accuracy on ImageNet (%)"
+    if found.top1.isna().all():
+        x, label = "weights", "trained at"
+    parts = found.dropna(subset=x).groupby("estimator", sort=False)
+    for (estimator, part), colour, marker in zip(parts, COLOURS, MARKERS, strict=False):
+        bars = [part["drop"] - part.drop_low, part.drop_high - part["drop"]]
+        ax.errorbar(part[x], part["drop"], yerr=bars, fmt=marker, color=colour, label=READINGS[estimator])
+    for _, row in found[found.estimator == "ridge"].dropna(subset=x).iterrows():
+        ax.annotate(row.network, (row[x], row["drop"]), (4, 4), textcoords="offset points", fontsize=7)
+    ax.axhline(0, color="#555555", lw=0.8)
+    ax.set(xlabel=label, ylabel="fall of R², peak to last features")
+    merged_legend(fig)
     return fig
 
 

@@ -356,10 +356,8 @@ def tuning_maps(tuning: pd.DataFrame) -> Figure:
 
 def frequency_against_value(channels: pd.DataFrame) -> Figure:
     """Channels' preferred frequency against what they tell about scale, a column per ``panel``."""
-    weight, correlation = (
-        "weight in the RCV\n(SD of measure per SD)",
-        "rank correlation of\nchannel and scale",
-    )
+    weight = "weight in the RCV\n(SD of measure per SD)"
+    correlation = "rank correlation of\nchannel and scale"
     named = channels.rename(columns={"weight": weight, "correlation": correlation})
     long = named.melt(["panel", "frequency"], [weight, correlation], var_name="kind")
     grid = facets(long, row="kind", col="panel", sharey="row", height=2.1)

@@ -119,17 +119,8 @@ def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.Data
         rows.append(
             (*first[about], worst, worst / first["rank"], ols[worst], *sides, ridge[worst], covered, peaked)
         )
-    found = [
-        "trough_n",
-        "trough_ratio",
-        "trough_r2",
-        "before_r2",
-        "after_r2",
-        "ridge_r2",
-        "covered",
-        "peaked",
-    ]
-    return pd.DataFrame(rows, columns=[*about, *found])
+    found = ["trough_n", "trough_ratio", "trough_r2", "before_r2", "after_r2", "ridge_r2"]
+    return pd.DataFrame(rows, columns=[*about, *found, "covered", "peaked"])
 
 
 def nearest_size(curves: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
@@ -210,10 +201,8 @@ def central_peak(
                 continue
             pair = {name: acts[name] for name in acts if name in (tap, reference)}
             width = min(X.shape[1] for X in pair.values())
-            projected = [
-                random_projection(pair, width, random_state=random_state + 1_000_003 * draw)
-                for draw in range(draws)
-            ]
+            seeds = [random_state + 1_000_003 * draw for draw in range(draws)]
+            projected = [random_projection(pair, width, random_state=seed) for seed in seeds]
             for matching, versions in (("own width", [pair]), ("equal width", projected)):
                 scored = scores(versions, ~chooses)
                 apart = compare_taps(scored, tap, reference, by=["object_class"])
@@ -514,20 +503,11 @@ def printed_table(table: pd.DataFrame, corrections: pd.DataFrame, wrong: pd.Data
         state.loc[row.row, row.column] = 2
         text.loc[row.row, row.column] += f"\n→ {row.corrected:,}"
     fig, ax = plt.subplots(figsize=(WIDTH, 2.1))
-    look = {
-        "annot_kws": {"fontsize": 8.5, "color": "black"},
-        "linewidths": 1,
-        "linecolor": "#cccccc",
-        "cbar": False,
-    }
-    keys = {
-        "white": "",
-        "#F7E3B5": "total that does not add up",
-        "#B9D6EC": "cell whose correction explains it",
-    }
-    sns.heatmap(
-        state, annot=text, fmt="", cmap=mpl.colors.ListedColormap([*keys]), vmin=0, vmax=2, ax=ax, **look
-    )
+    look = {"annot_kws": {"fontsize": 8.5, "color": "black"}, "linewidths": 1, "linecolor": "#cccccc"}
+    keys = {"white": "", "#F7E3B5": "total that does not add up"}
+    keys["#B9D6EC"] = "cell whose correction explains it"
+    cmap = mpl.colors.ListedColormap([*keys])
+    sns.heatmap(state, annot=text, fmt="", cmap=cmap, vmin=0, vmax=2, cbar=False, ax=ax, **look)
     ax.tick_params(length=0, labeltop=True, labelbottom=False, labelrotation=0)
     ax.set(xlabel="", ylabel="")
     patches = [mpl.patches.Patch(color=colour, label=name) for colour, name in keys.items() if name]
