@@ -54,8 +54,8 @@ def a1_cells(paper: File, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """
     published = pd.read_csv(paper).rename(columns={"r2_test": "paper"})
     ours = None if table is None else _layerwise(published, table).rename(columns={"mean": "ours"})
-    ends = {} if ours is None else ours.groupby("condition").tap.last()
-    needs = published.condition.map({name: f"weights end at {tap}" for name, tap in dict(ends).items()})
+    ends = {} if ours is None else "weights end at " + ours.groupby("condition").tap.last()
+    needs = published.condition.map(dict(ends)).astype(object)
     return _beside(published.assign(table="A1", unit="R²", needs=needs.fillna(_needs(published))), ours)
 
 
