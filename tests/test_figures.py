@@ -185,6 +185,9 @@ FIGURES |= {
     "layers_equal_width": lambda: plotting.r2_by_tap(
         s04_layerwise.width_beside(layers("layerwise_r2"), layers("equal_width"))
     ),
+    "layers_falls": lambda: s04_layerwise.falls_by_accuracy(
+        s04_layerwise.falls(layers("layerwise_r2"), paper=ROOT / "paper")
+    ),
     "layers_choice": lambda: s04_layerwise.choice_table(layers("sensitivity")),
     "early_frequency": lambda: s06_early.frequency_by_tap(early("preferred_by_tap")),
     "early_relation": lambda: s06_early.relation(early("relations")),
