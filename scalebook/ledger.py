@@ -87,15 +87,14 @@ def judge(claim: Claim, tables: Tables, profile: str) -> Iterator[tuple[str, Ver
     require(claim.predicate in PREDICATES, "judge", rule, received, known, error=ResultsError)
     table, trained = tables[profile, claim.notebook, claim.table], TRAINED.get(profile, "imagenet")
     if table is None:
-        ran = (profile, claim.notebook) in tables.runs
-        why = f"has written no {claim.table}" if ran else "has not been run"
+        why = f"wrote no {claim.table}" if (profile, claim.notebook) in tables.runs else "has not been run"
         yield "", Verdict(NOT_RUN, f"{claim.notebook} {why} with this profile.")
         return
     networks, begins = {"": trained}, trained if claim.networks == "imagenet" else claim.networks
     if claim.networks != "none":
         labels = (table.weights if "weights" in table else table.network.map(lambda _: begins)).astype(str)
-        mine = table[labels.str.startswith(begins)]  # behind it stands what the weights are
-        networks = dict(zip(mine.network, labels[mine.index], strict=True))
+        pairs = zip(table.network, labels, strict=True)  # behind it stands what the weights are
+        networks = {network: weights for network, weights in pairs if weights.startswith(begins)}
     if not networks:
         yield "", Verdict(NOT_RUN, f"No network with {claim.networks} weights in these results.")
     beside = {name: tables[profile, claim.notebook, name] for name in ("equal_width", "runs")}

@@ -55,7 +55,8 @@ def a1_cells(paper: File, table: pd.DataFrame | None = None) -> pd.DataFrame:
     published = pd.read_csv(paper).rename(columns={"r2_test": "paper"})
     ours = None if table is None else _layerwise(published, table).rename(columns={"mean": "ours"})
     ends = {} if ours is None else "weights end at " + ours.groupby("condition").tap.last()
-    needs = published.condition.map(dict(ends)).astype(object)
+    whole = table is None or not table.weights.str.contains(", to ").any()
+    needs = published.condition.map({} if whole else dict(ends)).astype(object)
     return _beside(published.assign(table="A1", unit="R²", needs=needs.fillna(_needs(published))), ours)
 
 

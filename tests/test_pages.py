@@ -13,7 +13,7 @@ from study_tables import HIGH, LOW, MID, archive, layerwise
 
 from scalebook import pages
 from scalebook.claims import STATUSES
-from scalebook.ledger import REAL, Ledger, build_ledger, headline
+from scalebook.ledger import REAL, Ledger, build_ledger, headline, of_paper
 from scalelib import cli
 
 ROOT = Path(__file__).parents[1]
@@ -54,8 +54,9 @@ def test_every_part_is_whole_html_whatever_was_run(which, ledger, tmp_path):
     rows = {t: len(list(read(pages.cells(found, t))[0].iter("tr"))) for t in ("1", "2", "A1", "figure")}
     assert rows == {"1": 5, "2": 7, "A1": 14, "figure": 4}
     counts = [int(n) for n in re.findall(r'class="count">(\d+)<', pages.glance(found))]
-    assert sum(counts[::2]) == sum(counts[1::2]) == len(found.claims)
-    assert counts[::2] == [(headline(found) == status).sum() for status in STATUSES]
+    papers = of_paper(found, headline(found))
+    assert sum(counts[::2]) == sum(counts[1::2]) == len(papers) == len(found.claims) - 4
+    assert counts[::2] == [(papers == status).sum() for status in STATUSES]
     page, text = read(pages.claims(found, no_page))
     assert len(list(page.iter("details"))) == len(found.claims)
     for claim in found.claims:
@@ -141,7 +142,7 @@ def test_the_committed_badge_counts_the_ledger_in_text_title_and_strip_and_fetch
     line = f"![{words}](book/_static/claims.svg)"
     assert line in (ROOT / "README.md").read_text(encoding="utf-8"), f"write into README.md: {line}"
     root = ElementTree.fromstring(text)
-    counts = headline(archived).value_counts().reindex(list(STATUSES), fill_value=0)
+    counts = of_paper(archived, headline(archived)).value_counts().reindex(list(STATUSES), fill_value=0)
     assert [node.text for node in root.iter(f"{SVG}text")][1].startswith(f"{counts['reproduced']} of 19")
     assert root.find(f"{SVG}title").text == root.get("aria-label") == words
     assert all(f"{count} {status}" in words for status, count in counts.items() if count)
