@@ -433,7 +433,5 @@ def _span(row: pd.Series) -> str:
     return span(row["mean"], row.low, row.high)
 
 
-def _verdict(
-    status: str, words: str, row: pd.Series, quantity: str = DIFFERENCE, threshold: float = 0.0
-) -> Verdict:
-    return Verdict(status, words, row["mean"], row.low, row.high, quantity, threshold)
+def _verdict(status: str, text: str, row: Any, quantity: str = DIFFERENCE, threshold: float = 0.0) -> Verdict:
+    return Verdict(status, text, row["mean"], row.low, row.high, quantity, threshold)

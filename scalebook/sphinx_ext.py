@@ -47,11 +47,8 @@ TIERS = {
         "InceptionV3 and ResNet50 as in the paper, computed once and archived with code, tables and card.",
     ),
 }
-LAUNCH = {
-    "binderhub_url": "https://mybinder.org",
-    "colab_url": "https://colab.research.google.com",
-    "notebook_interface": "jupyterlab",
-}
+LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+LAUNCH["notebook_interface"] = "jupyterlab"
 
 
 def results_of(root: Path, docname: str) -> Results | None:

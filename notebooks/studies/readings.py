@@ -178,9 +178,8 @@ def equal_width(
     parts = []
     for reading in readings:
         for draw in range(draws):
-            acts = random_projection(
-                reading.activations, width, random_state=random_state + draw, narrow="keep"
-            )
+            seed = random_state + draw
+            acts = random_projection(reading.activations, width, random_state=seed, narrow="keep")
             part = layerwise_by_class(
                 acts, table, measures=["sqrt_area_ratio"], estimators=["ridge"], conditions="true",
                 random_state=random_state, **options,

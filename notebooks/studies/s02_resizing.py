@@ -514,9 +514,8 @@ def size_answers(
         if len(by_tap):
             numbers |= {f"{name}_variance_peak": by_tap.max(), f"{name}_variance_tap": str(by_tap.idxmax())}
             numbers |= {f"{name}_variance_last": by_tap.iloc[-1], "last_tap": str(by_tap.index[-1])}
-    half = cosine.query(
-        "manipulation == 'resize' and pictures == @whole and tap != 'softmax' and factor == 0.5"
-    ).cosine
+    at = "manipulation == 'resize' and pictures == @whole and tap != 'softmax' and factor == 0.5"
+    half = cosine.query(at).cosine
     numbers |= {"cosine_first": half.iloc[0], "cosine_last": half.iloc[-1]}
     for word, filtered in (("on", True), ("off", False)):
         rows = sampling[(sampling.interpolation == "bilinear") & (sampling.antialias == filtered)]

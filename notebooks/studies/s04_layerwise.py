@@ -102,9 +102,8 @@ def published_curves(paper: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     depth = {tap: i / (len(taps) - 1) for i, tap in enumerate(taps)}
     parts = []
     for part, label in ((table, table.r2_test.clip(lower=-50)), (labels, labels.label)):
-        units = part.assign(
-            curve=part.condition.map(CURVES), depth=part.tap.map(depth), value=np.exp(label - 1)
-        )
+        curve, at, value = part.condition.map(CURVES), part.tap.map(depth), np.exp(label - 1)
+        units = part.assign(curve=curve, depth=at, value=value)
         parts.append(units[["curve", "depth", "value"]])
     words = [f"{label:.2f} {tap}" for label, tap in zip(labels.label, labels.tap, strict=True)]
     return parts[0], parts[1].assign(label=words)
@@ -261,9 +260,8 @@ def choice_table(choice: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False)
     for ax, ((network, weights), part) in zip(axes.flat, panels, strict=True):
         part = part.assign(row=part.measure + ", " + part.estimator, tap=part.tap.map(short_tap))
-        wide = part.pivot_table(
-            index="row", columns="object_class", values=["depth", "tap"], aggfunc="first", sort=False
-        )
+        by_class = part.groupby(["row", "object_class"], sort=False)[["depth", "tap"]].first()
+        wide = by_class.unstack(sort=False)
         sns.heatmap(
             wide["depth"].astype(float), annot=wide["tap"], fmt="", cmap="cividis", vmin=0, vmax=1, ax=ax,
             annot_kws={"fontsize": 6.5}, cbar=False,

@@ -237,12 +237,8 @@ def train_transfer(
     named = network.run(row, target, seed)
     place = Path(folder) / run_name(**named)
     net = network.load(row, side=len(images[0]), seed=seed)
-    identity = {
-        "run": named,
-        "data": data_digest,
-        "weights": net.weights_digest,
-        "input": net.preprocess_name,
-    }
+    identity = {"run": named, "data": data_digest, "weights": net.weights_digest}
+    identity["input"] = net.preprocess_name
     wanted = {**identity, "schedule": {**asdict(schedule), "workers": None}}
     if (place / DONE).exists():
         there = json.loads((place / DONE).read_text(encoding="utf-8"))["wanted"]

@@ -116,9 +116,8 @@ def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.Data
         covered = bool(group.ratio.min() <= 0.75 and group.ratio.max() >= 1.25)
         peaked = covered and bool(ols[worst] < min(sides) - DEPTH)
         first = group.iloc[0]
-        rows.append(
-            (*first[about], worst, worst / first["rank"], ols[worst], *sides, ridge[worst], covered, peaked)
-        )
+        place = worst, worst / first["rank"], ols[worst], *sides, ridge[worst]
+        rows.append((*first[about], *place, covered, peaked))
     found = ["trough_n", "trough_ratio", "trough_r2", "before_r2", "after_r2", "ridge_r2"]
     return pd.DataFrame(rows, columns=[*about, *found, "covered", "peaked"])
 
@@ -268,9 +267,8 @@ def _explanations(
         change = np.rint(np.linalg.lstsq(chosen, -difference, rcond=None)[0]).astype(int)
         corrected = printed[list(cells)] + change
         if (chosen @ change == -difference).all() and change.all() and (corrected >= 0).all():
-            names = [
-                (table.index[cell // table.shape[1]], table.columns[cell % table.shape[1]]) for cell in cells
-            ]
+            places = (divmod(cell, table.shape[1]) for cell in cells)
+            names = [(table.index[row], table.columns[column]) for row, column in places]
             numbers = zip(printed[list(cells)].tolist(), corrected.tolist(), strict=True)
             yield [(*name, *pair, _slip(*pair)) for name, pair in zip(names, numbers, strict=True)]
 

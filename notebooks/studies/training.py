@@ -165,10 +165,8 @@ def fit_resumably(
         history, arrays = _read(state, name, identity)
         best = arrays[len(variables) :]
         _assign(variables, arrays[: len(variables)])
-    rule, received = (
-        f"{state.parent} has been trained longer than wanted",
-        f"{len(history)} epochs, {epochs} wanted",
-    )
+    rule = f"{state.parent} has been trained longer than wanted"
+    received = f"{len(history)} epochs, {epochs} wanted"
     require(len(history) <= epochs, "train", rule, received, "Use another folder.", error=ResultsError)
     for epoch in track(range(len(history) + 1, epochs + 1), label=name, unit="epoch"):
         if patience and history and epoch - 1 - _best(history)["epoch"] >= patience:
@@ -214,10 +212,8 @@ def _read(
         arrays = [file[key] for key in sorted(file)]
         there, history = dict(meta["identity"]), [dict(row) for row in meta["history"]]
     differ = [key for key in identity if there.get(key) != identity[key]]
-    rule, advice = (
-        f"{state.parent} holds the state of another run than {name}",
-        "Use another folder, or remove it.",
-    )
+    rule = f"{state.parent} holds the state of another run than {name}"
+    advice = "Use another folder, or remove it."
     received = "; ".join(f"{key}: {there.get(key)!r} there, {identity[key]!r} wanted" for key in differ)
     require(not differ, "train", rule, received, advice, error=ResultsError)
     return history, arrays
