@@ -52,7 +52,7 @@ def training_jobs(profile):
 
 def readings(notebook):
     """What a notebook reads into a cache, by a name for files: a network with one weight seed, images, and the taps asked."""
-    for spec in [*notebook["networks"], *([notebook["prediction"]] if "prediction" in notebook else [])]:
+    for spec in [*notebook["networks"], *notebook.get("prediction", [])]:
         name, options, labels, seeds = take_apart(spec)
         taps = options.pop("taps", [None])
         for seed in seeds if notebook.get("cache") and "full_tap" not in options else []:

@@ -26,7 +26,7 @@ from studies.s06_early import (
 )
 
 NAME = "06_early_features"
-TRAINED = ["SqueezeNet", "MobileNet 0.25", "MobileNetV2"]
+TRAINED = ["SqueezeNet", "MobileNet 0.25", "MobileNetV2", "InceptionV3"]
 SAMPLE = ["SqueezeNet", *(pytest.param(label, marks=pytest.mark.exhaustive) for label in TRAINED[1:])]
 WHO = ["network", "weights", "weights_seed"]
 CURVE = ["network", "weights", "tap"]
@@ -114,9 +114,8 @@ def test_preferences_by_tap_follow() -> None:
 
 
 @recomputes(f"{NAME}/channels")
-def test_channels_have_the_preferences_and_their_panel() -> None:
-    stored, preferred = archived(f"{NAME}/channels"), archived(f"{NAME}/preferred")
-    again = preferred.assign(panel=preferred.network + " " + preferred.tap)
+def test_channels_have_the_preferences() -> None:
+    stored, again = archived(f"{NAME}/channels"), archived(f"{NAME}/preferred")
     assert len(stored) == len(again)
     agree(f"{NAME}/channels", again, keys=[*WHO, "tap", "channel"])
 
@@ -182,6 +181,12 @@ def test_ranks_and_steps_of_holm_follow_from_the_channels() -> None:
     assert stored.p_holm.to_numpy() == pytest.approx(
         stored.groupby("value")["p"].transform(_holm).to_numpy(), abs=1e-5
     )
+
+
+@recomputes(f"{NAME}/relation_summary")
+def test_summary_counts_the_relations() -> None:
+    again = s06_early.summarise_relations(archived(f"{NAME}/relations"))
+    agree(f"{NAME}/relation_summary", again, keys=["value", "kind"], whole=True)
 
 
 def _correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:

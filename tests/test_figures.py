@@ -6,6 +6,7 @@ A figure that shows images which no table holds gets small ones made here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -42,6 +43,11 @@ layers = table_of("04_layerwise_r2")
 transfer = table_of("05_histopathology_transfer")
 early = table_of("06_early_features")
 peak = table_of("07_interpolation_peak")
+
+
+def archived_or_compact(name: str) -> pd.DataFrame:
+    """Key figures also show the control experiment, which no archive holds: here, the archive in its place."""
+    return archived(name.partition("/")[2])
 
 
 def pictures(n: int, side: int = 12) -> np.ndarray:
@@ -90,41 +96,10 @@ def early_kernels() -> Figure:
 
 
 @figure
-def early_tuning() -> Figure:
-    rows = s06_early.best_orientation(early("tuning").query("tap in ['fire3', 'conv_pw_3', 'block_2_add']"))
-    kind = rows.weights.eq("random").map({True: "random weights", False: "trained weights"})
-    return s06_early.tuning_maps(rows.assign(panel=rows.network + "\n" + rows.tap, row=kind))
-
-
-@figure
 def early_galleries() -> Figure:
     crops = pictures(4 * 3).reshape(4, 3, 12, 12, 3)
     one = s06_early.Gallery("net, conv1", pictures(4, 20), crops, [f"{c}: ρ = +0.10" for c in range(4)])
     return s06_early.galleries([one, one])
-
-
-@figure
-def early_channels() -> Figure:
-    rows = early("channels").query("tap in ['fire3', 'conv_pw_3', 'block_2_add'] and weights != 'random'")
-    return s06_early.frequency_against_value(rows)
-
-
-@figure
-def peak_prediction(condition: str = "random") -> Figure:
-    printed = pd.read_csv(ROOT / "paper" / "table_a1.csv").query("condition == @condition")
-    about = peak("prediction_peaks").groupby("tap", sort=False).mean(numeric_only=True).reset_index()
-    return s07_peak.prediction(peak("prediction"), about, printed)
-
-
-FIGURES["peak_prediction_without_printed_values"] = lambda: peak_prediction("none")
-
-
-@figure
-def peak_printed_table() -> Figure:
-    table = pd.read_csv(ROOT / "paper" / "table1.csv")
-    wide = table.pivot(index="split", columns="magnification", values="patches")
-    wrong = peak("table1_sums").query("difference != 0")
-    return s07_peak.printed_table(wide, peak("table1_corrections"), wrong)
 
 
 FIGURES |= {
@@ -160,9 +135,6 @@ FIGURES |= {
     ),
     "transfer_texture": lambda: s05_transfer.scale_against_texture(transfer("three_curves")),
     "transfer_unseen": lambda: s05_transfer.estimates(transfer("unseen")),
-    "peak_protocol": lambda: s07_peak.protocol(
-        peak("protocol").query("tap != 'softmax'").assign(network=lambda t: t.network + ", " + t.weights)
-    ),
     "resizing_predictions": lambda: s02_resizing.predictions(resizing("predictions_by_size")),
     "resizing_variance": lambda: s02_resizing.variance_by_tap(resizing("variance_by_tap")),
     "resizing_cosine": lambda: s02_resizing.cosine_by_tap(
@@ -192,11 +164,20 @@ FIGURES |= {
     "early_frequency": lambda: s06_early.frequency_by_tap(early("preferred_by_tap")),
     "early_relation": lambda: s06_early.relation(early("relations")),
     "peak_known_case": lambda: s07_peak.known_case(peak("known_case"), peak("known_case_theory")),
-    "peak_sweep": lambda: s07_peak.sweep(peak("sweep_bands")),
     "peak_moved": lambda: s07_peak.moved_peak(peak("moved_peak"), width=64),
-    "peak_depth": lambda: s07_peak.depth_against_rank(peak("peaks").query("covered and trough_r2 < 0")),
-    "peak_forms": lambda: s07_peak.forms_of_output(peak("output_forms")),
-    "peak_contrasts": lambda: s07_peak.contrasts(peak("contrasts"), object_class=s07_peak.ALL_CLASSES),
+    "peak_contrasts": lambda: s07_peak.contrasts(
+        peak("contrasts").query("matching == 'equal width' and object_class == @s07_peak.ALL_CLASSES")
+    ),
+    **{
+        f"{draw.__name__}_{narrow}": partial(draw, archived_or_compact, narrow=narrow)
+        for draw in (
+            s06_early.coarse_or_fine,
+            s07_peak.move_peak,
+            s07_peak.foretold_rows,
+            s07_peak.softmax_forms,
+        )
+        for narrow in (False, True)
+    },
 }
 
 

@@ -42,9 +42,9 @@ def test_a_job_for_each_run_and_each_network_that_is_read_and_each_says_what_it_
     runs = sum((3 * n if isinstance(n, int) else sum(n.values())) * targets for n, targets in given)
     sharing = [full[key] for key in ("04_layerwise_r2", "06_early_features", "07_interpolation_peak")]
     specs = [
-        spec for own in sharing if own["cache"] for spec in [*own["networks"], own.get("prediction", {})]
+        spec for own in sharing if own["cache"] for spec in [*own["networks"], *own.get("prediction", [])]
     ]
-    read = {(s["name"], s.get("weights"), seed) for s in specs if s for seed in s.get("seeds", [0])}
+    read = {(s["name"], s.get("weights"), seed) for s in specs for seed in s.get("seeds", [0])}
     own = 0 if name == "control" else 12  # the control experiment stands in every book
     found = plan("--forceall", "--config", f"profile={name}", "group_runs=")
     count = jobs(found)

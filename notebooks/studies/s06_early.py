@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
@@ -22,7 +20,8 @@ from scalelib.graph import copy_model, fields, keras
 from scalelib.images import read_image, resize_image
 from scalelib.linear import fit_linear
 from scalelib.networks import Network, Preprocess
-from scalelib.plotting import COLOURS, WIDTH, facets, merged_legend, tap_axis
+from scalelib.plotting import COLOURS, WIDTH, merged_legend, tap_axis
+from studies.s07_peak import NARROW, WIDE, Read
 
 FREQUENCIES = tuple(float(f) for f in np.geomspace(1 / 64, 0.5, 16).round(5))
 ORIENTATIONS = tuple(range(0, 180, 30))
@@ -133,13 +132,6 @@ def preference_by_tap(preferred: pd.DataFrame) -> pd.DataFrame:
     return table.join(groups.at_edge.mean()).reset_index()
 
 
-def best_orientation(tuning: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each channel's best orientation, the one with its strongest response."""
-    labels = [name for name in tuning if name not in ("frequency", "orientation", "response")]
-    strongest = tuning.loc[tuning.groupby(labels).response.idxmax(), [*labels, "orientation"]]
-    return tuning.merge(strongest, on=[*labels, "orientation"])
-
-
 def channel_weights(acts: Mapping[str, Any], measures: Any, *, classes: Any) -> pd.DataFrame:
     """Each channel's weight in the regression concept vector and its own rank correlation, means over classes.
 
@@ -183,6 +175,18 @@ def relate_to_frequency(
         records.append(dict(zip(by, key, strict=True)) | found)
     result = pd.DataFrame(records)
     return result.assign(p_holm=holm(result["p"].to_numpy()))
+
+
+def summarise_relations(relations: pd.DataFrame) -> pd.DataFrame:
+    """In how many layers, and networks, a correlation differs from 0 after correction: by column, trained and random."""
+    kind = relations.weights.eq("random").map({True: "random", False: "trained"})
+    rows = relations.assign(
+        kind=kind, sure=relations.p_holm < 0.05, name=relations.network + relations.weights
+    )
+    rows["sure_name"] = rows.name.where(rows.sure)
+    counted = {"networks": ("name", "nunique"), "networks_sure": ("sure_name", "nunique")}
+    by_kind = rows.groupby(["value", "kind"], sort=False)
+    return by_kind.agg(**counted, layers=("sure", "size"), layers_sure=("sure", "sum")).reset_index()
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -294,119 +298,64 @@ def maximise_activation(
     return np.rint(after).astype(np.uint8), pd.DataFrame({"tap": tap, "channel": chosen, **gain})
 
 
-def _looks(weights: pd.Series) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each kind of weights, and what a legend calls it."""
-    trained = cycle(((COLOURS[0], "o", "-"), (COLOURS[2], "^", "-.")))
-    looks = {}
-    for kind in weights.unique():
-        look = (COLOURS[5], "s", "--") if kind == "random" else next(trained)
-        label = f"{kind.replace('imagenet', 'ImageNet')} weights"
-        looks[kind] = {**dict(zip(("color", "marker", "ls"), look, strict=True)), "label": label}
-    return looks
-
-
 def _octaves(ax: Axes, axis: str, ticks: Sequence[int]) -> None:
     getattr(ax, f"set_{axis}scale")("log", base=2)
     getattr(ax, f"set_{axis}ticks")([1 / n for n in ticks], [f"1/{n}" for n in ticks])
 
 
+LOOKS = {"random": (COLOURS[5], "s--"), "one scale": (COLOURS[2], "^-.")}
+
+
 def frequency_by_tap(preferred: pd.DataFrame) -> Figure:
     """Median and quartiles of channels' preferred frequency along the early taps."""
     networks = dict(list(preferred.groupby("network", sort=False)))
-    looks = _looks(preferred.weights)
     fig, axes = plt.subplots(1, len(networks), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
     for ax, (network, own) in zip(axes.flat, networks.items(), strict=True):
         x = pd.Series(pd.factorize(own.tap)[0], own.index)
         for place, (kind, rows) in enumerate(own.groupby("weights", sort=False)):
             spread = [rows["median"] - rows.low, rows.high - rows["median"]]
             beside = x[rows.index] + 0.12 * (place - 0.5)
-            ax.errorbar(beside, rows["median"], yerr=spread, capsize=2, **looks[str(kind)])
+            colour, line = LOOKS.get(str(kind), (COLOURS[0], "o-"))
+            name = "ImageNet" if str(kind).startswith("imagenet") else kind
+            look = {"fmt": line, "color": colour, "capsize": 2, "label": f"{name} weights"}
+            ax.errorbar(beside, rows["median"], yerr=spread, **look)
         ax.set_title(network)
         tap_axis(ax, own.tap.unique(), label="")
         _octaves(ax, "y", [64, 32, 16, 8, 4, 2])
     merged_legend(fig, loc="outside upper center")
     axes[0, 0].set_ylabel("preferred frequency\n(cycles per input pixel)")
-    fig.supxlabel("tap (input to output); bars: quartiles over channels", fontsize=9)
+    fig.supxlabel("layer (input to output); bars: quartiles over channels", fontsize=9)
     return fig
 
 
-def tuning_maps(tuning: pd.DataFrame) -> Figure:
-    """Response of every channel over frequency, sorted by preference: ``panel`` names the column, ``row`` the row."""
-    panels, kinds = list(tuning.panel.unique()), list(tuning.row.unique())
-    size = (WIDTH, 2.1 * len(kinds) + 0.7)
-    fig, axes = plt.subplots(len(kinds), len(panels), figsize=size, sharex=True, squeeze=False)
-    for (panel, kind), rows in tuning.groupby(["panel", "row"]):
-        ax = axes[kinds.index(kind), panels.index(panel)]
-        grid = rows.pivot(index="channel", columns="frequency", values="response")
-        grid = grid[grid.max(axis=1) > 0]
-        shares = grid.to_numpy() / grid.max(axis=1).to_numpy()[:, None]
-        shares = shares[np.argsort(shares.argmax(axis=1) + 1e-3 * shares.mean(axis=1), kind="stable")]
-        options = {"cmap": "cividis", "vmin": 0, "vmax": 1, "shading": "nearest", "rasterized": True}
-        ax.pcolormesh(grid.columns, np.arange(len(shares)) + 0.5, shares, **options)
-        _octaves(ax, "x", [64, 16, 4])
-        ax.grid(visible=False)
-    for ax, panel in zip(axes[0], panels, strict=True):
-        ax.set_title(panel, fontsize=9)
-    for row, kind in zip(axes[:, 0], kinds, strict=True):
-        row.set_ylabel(f"{kind}\nchannel, sorted", fontsize=8.5)
-    fig.supxlabel("cycles per pixel", fontsize=9)
-    fig.colorbar(axes[0, 0].collections[0], ax=axes, label="response / strongest of the channel", shrink=0.8)
+def coarse_or_fine(read: Read, *, narrow: bool) -> Figure:
+    """Key figure: what channels that prefer coarse patterns tell about scale, photographs above the control."""
+    tables = [read(f"{profile}/06_early_features/relations") for profile in ("compact", "control")]
+    return relation(pd.concat(tables, ignore_index=True), narrow=narrow)
+
+
+def relation(relations: pd.DataFrame, *, narrow: bool = False) -> Figure:
+    """Rank correlation of preferred frequency with what channels tell about scale, early taps downwards; filled: p < 0.05."""
+    names = {"correlation": "a channel alone", "weight": "its weight in the concept vector"}
+    networks = relations.network + ", " + relations.weights.str.split(",").str[0]
+    shown = relations.assign(network=networks.str.replace(", imagenet", "").str.replace(" (2015)", ""))
+    shown = shown[(relations.weights != "random") & (relations.channels >= 10)]
+    order = list(shown.network.unique())
+    rows, columns = (2, 1) if narrow else (1, 2)
+    size = (NARROW, 1.1 * len(order) + 1) if narrow else (WIDE, 0.5 * len(order) + 1)
+    fig, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True)
+    for ax, (value, name) in zip(axes.flat, names.items(), strict=True):
+        ax.axvline(0, color="#777777", lw=0.8)
+        for network, own in shown[shown.value == value].groupby("network"):
+            at = order.index(str(network)) + np.linspace(-0.3, 0.3, len(own))
+            ax.hlines(at, own.low, own.high, color=COLOURS[0], lw=1.2)
+            filled = [COLOURS[0] if sure else "none" for sure in own.p_holm < 0.05]
+            ax.scatter(own.rho, at, s=18, c=filled, edgecolors=COLOURS[0], zorder=3)
+        ax.set_title(name)
+        ax.set_yticks(range(len(order)), order)
+        ax.set(ylim=(len(order) - 0.5, -0.5), xlim=(-1, 1))
+    fig.supxlabel("← coarse patterns where the object is large     fine patterns →", fontsize="medium")
     return fig
-
-
-def frequency_against_value(channels: pd.DataFrame) -> Figure:
-    """Channels' preferred frequency against what they tell about scale, a column per ``panel``."""
-    weight = "weight in the RCV\n(SD of measure per SD)"
-    correlation = "rank correlation of\nchannel and scale"
-    named = channels.rename(columns={"weight": weight, "correlation": correlation})
-    long = named.melt(["panel", "frequency"], [weight, correlation], var_name="kind")
-    grid = facets(long, row="kind", col="panel", sharey="row", height=2.1)
-    grid.map(sns.scatterplot, "frequency", "value", s=16, color=COLOURS[0], alpha=0.6, lw=0)
-    grid.set_titles("").set_axis_labels("preferred frequency\n(cycles per pixel)", "")
-    for (kind, panel), ax in grid.axes_dict.items():
-        ax.axhline(0, color="#777777", lw=0.8, zorder=0)
-        _octaves(ax, "x", [64, 16, 4])
-        if ax in grid.axes[0]:
-            ax.set_title(panel, fontsize=9)
-        if ax in grid.axes[:, 0]:
-            ax.set_ylabel(kind)
-    grid.figure.set_layout_engine("constrained")
-    return grid.figure
-
-
-def relation(relations: pd.DataFrame) -> Figure:
-    """Rank correlation of preferred frequency with what channels tell about scale, tap by tap; filled: p < 0.05."""
-    names = {"weight": "weight in the RCV", "correlation": "channel alone"}
-    networks = dict(list(relations.groupby("network", sort=False)))
-    looks = _looks(relations.weights)
-    counts = [rows.tap.nunique() for rows in networks.values()]
-    fig, axes = plt.subplots(
-        len(networks), 2, figsize=(WIDTH, 0.28 * sum(counts) + 0.75 * len(networks) + 0.6), sharex=True,
-        sharey="row", squeeze=False, height_ratios=[count + 0.5 for count in counts],
-    )  # fmt: skip
-    for row, (network, rows) in zip(axes, networks.items(), strict=True):
-        for ax, (value, name) in zip(row, names.items(), strict=True):
-            _forest(ax, rows[rows.value == value], looks)
-            ax.set_title(f"{network}: {name}", fontsize=9)
-    axes[0, 0].set_xlim(-1, 1)
-    merged_legend(fig, loc="outside upper center")
-    fig.supxlabel("rank correlation with preferred frequency", fontsize=9)
-    return fig
-
-
-def _forest(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, dict[str, Any]]) -> None:
-    taps = list(rows.tap.unique())
-    ax.axvline(0, color="#777777", lw=0.8)
-    for place, (kind, own) in enumerate(rows.groupby("weights", sort=False)):
-        look = looks[str(kind)]
-        for row in own.itertuples():
-            y = taps.index(row.tap) + 0.22 * (place - 0.5)
-            ax.hlines(y, row.low, row.high, color=look["color"], lw=1.2)
-            filling = look["color"] if row.p_holm < 0.05 else "white"
-            ax.plot(row.rho, y, look["marker"], color=look["color"], mfc=filling)
-        ax.plot([], [], **look | {"ls": "-"})
-    ax.set_yticks(range(len(taps)), taps, fontsize=8)
-    ax.set_ylim(len(taps) - 0.5, -0.5)
 
 
 def kernel_sheet(kernels: Mapping[str, np.ndarray]) -> Figure:

@@ -1,12 +1,12 @@
 """Notebook 07: where plain least squares explodes, what is left of a central peak, and a table that does not add up.
 
-First a problem whose answer is known, then sweeps over training images per dimension, outputs in several forms, the
-test of a central peak, a printed table's sums; the figures last.
+First a problem whose answer is known, then sweeps over training images per dimension, rows of a printed table foretold,
+outputs in several forms, the test of a central peak, a printed table's sums; the figures last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, count
 from typing import Any
 
@@ -14,14 +14,13 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import special
 
 from scalebook.exact_tests import holm
 from scalelib.linear import one_thread
-from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, facets, merged_legend
+from scalelib.plotting import COLOURS, WIDTH, merged_legend
 from scalelib.pruning import OUTPUT_TAPS, best_layer
 from scalelib.regression import effective_rank, learning_curve, random_projection, train_test_splits
 from scalelib.statistics import compare_taps
@@ -35,6 +34,10 @@ DEPTH = 1.0
 ALL_CLASSES = "mean over classes"
 EXPONENTS = (0.05, 0.1, 0.25, 0.5, 1.0)
 TOTAL = "total"
+ROWS = "07_interpolation_peak"
+PLACES = {"photographs": "compact", "rendered control": "control"}
+WIDE, NARROW = 8.23, 3.73  # of a key figure, in inches
+Read = Callable[[str], pd.DataFrame]
 
 
 def gaussian_problem(
@@ -122,17 +125,20 @@ def locate_peak(sweep: pd.DataFrame, *, by: Sequence[str] = ("tap",)) -> pd.Data
     return pd.DataFrame(rows, columns=[*about, *found, "covered", "peaked"])
 
 
-def nearest_size(curves: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of training images by how near several taps' medians come to printed values, nearest first.
+def summarise_peaks(peaks: pd.DataFrame, *, by: str) -> pd.DataFrame:
+    """How many sweeps reach both sides and how many of these fall far below both; medians over those that fall."""
+    counts = peaks.groupby(by, sort=False)[["covered", "peaked"]].sum()
+    found = ["rank", "trough_n", "trough_ratio", "trough_r2", "ridge_r2"]
+    return counts.join(peaks[peaks.peaked].groupby(by, sort=False)[found].median()).reset_index()
 
-    Distance: mean over taps of the absolute difference in log10(1 − R²).
-    """
-    values = printed.set_index("tap")["r2_test"]
-    known = curves[curves.tap.isin(values.index)]
-    wide = known.pivot(index="n_train", columns="tap", values="median").dropna()
-    apart = np.log10(1 - wide) - np.log10(1 - values[wide.columns])
-    result = wide.assign(distance=apart.abs().mean(axis=1))
-    return result.sort_values("distance").rename_axis(columns=None).reset_index()
+
+def beside_printed(peaks: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
+    """Where least squares was worst, beside where it was foretold (``foretold``, images) and what Table A1 prints."""
+    kinds = printed.condition.map({"imagenet": "trained", "random": "random"})
+    known = printed.assign(kind=kinds, printed=printed.r2_test)[["network", "tap", "kind", "printed"]]
+    kind = peaks.weights.eq("random").map({True: "random", False: "trained"})
+    found = peaks.assign(kind=kind, foretold=peaks.channels + 1)
+    return found.merge(known, "left", ["network", "tap", "kind"])
 
 
 def output_forms(logits: Any, *, exponents: Sequence[float] = EXPONENTS) -> dict[str, np.ndarray]:
@@ -214,6 +220,15 @@ def central_peak(
     return result[[*columns, "mean_difference", "low", "high", "p", "p_holm"]]
 
 
+def survivors(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """In how many halves the chosen tap is better than first, last, logits and softmax: equal width, after correction."""
+    rows = contrasts[(contrasts.matching == "equal width") & (contrasts.object_class == ALL_CLASSES)]
+    inner = np.where(rows.reference == rows["last"], "last", "first")
+    kind = rows.reference.where(rows.reference.isin(OUTPUT_TAPS), inner).replace("pre_softmax", "logits")
+    better = (rows.p_holm < 0.05) & (rows.mean_difference > 0)
+    return better.groupby(kind, sort=False).agg(halves="size", better="sum").rename_axis("than").reset_index()
+
+
 def _half(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A mask of half of each class; its own, because `pruning.first_half` draws other halves than the archived ones."""
     first = np.zeros(len(labels), bool)
@@ -280,140 +295,143 @@ def _slip(printed: int, corrected: int) -> str:
     return "one digit" if len(places) == 1 else "digits swapped" if swapped else "other"
 
 
-ESTIMATORS = {"ols": "least squares", "ridge": "ridge"}
-SIZES = (10, 30, 100, 300, 1000)
-# Held-out R² below this is drawn here.
-LOWEST = -1e5
+ESTIMATORS = {"ols": ("least squares", COLOURS[1], "o", "-"), "ridge": ("ridge", COLOURS[0], "s", "--")}
+TRAINED, UNTRAINED = "trained weights", "random weights"
+
+
+def move_peak(read: Read, *, narrow: bool) -> Figure:
+    """Key figure: every tap with trained weights, photographs beside the control."""
+    tables = {title: read(f"{profile}/{ROWS}/sweep_bands") for title, profile in PLACES.items()}
+    return falls_at_one(tables, narrow=narrow)
+
+
+def foretold_rows(read: Read, *, narrow: bool) -> Figure:
+    """Key figure: the rows of Table A1 that were foretold."""
+    return foretold(*(read(f"compact/{ROWS}/{table}") for table in ("prediction", "foretold")), narrow=narrow)
+
+
+def softmax_forms(read: Read, *, narrow: bool) -> Figure:
+    """Key figure: logits, probabilities and what lies between."""
+    return forms_of_output(read(f"compact/{ROWS}/output_forms"), narrow=narrow)
 
 
 def known_case(curves: pd.DataFrame, theory: pd.DataFrame) -> Figure:
     """Sweep of a synthetic problem beside what theory expects."""
-    grid = _by_estimator(curves, col="case", x="ratio")
-    for case, ax in grid.axes_dict.items():
+    fig, panels = _panels(curves, "case")
+    for case, ax in panels.items():
+        _estimators(ax, curves[curves.case == case], "ratio")
         for side in (theory.ratio < 1, theory.ratio > 1):
             rows = theory[side & (theory.case == case)]
-            ax.plot(rows.ratio, rows.r2, "k:", lw=1, label="theory, least squares")
+            ax.plot(rows.ratio, rows.r2, color="#777777", ls=":", label="theory, least squares")
         _ratio_axis(ax)
-    return _finished(grid, curves["low"].min())
+    return _finished(fig, lowest=-30)
 
 
-def sweep(curves: pd.DataFrame) -> Figure:
-    """Held-out R² against training images per dimension, a line per tap, a row per ``panel``."""
-    shown = curves.replace({"estimator": ESTIMATORS})
-    grid = _by_depth(shown, row="panel", col="estimator", x="ratio", height=2.1)
-    for ax in grid.axes.flat:
+def falls_at_one(tables: Mapping[str, pd.DataFrame], *, narrow: bool = False) -> Figure:
+    """Held-out R² against training images per dimension, a panel per table: a line per trained tap, and their median."""
+    shown = pd.concat([rows.assign(title=title) for title, rows in tables.items()])
+    shown = shown[(shown.weights != "random") & shown.ratio.between(0.14, 7.5)]
+    near = np.abs(np.log(shown.ratio.to_numpy()[:, None] / RATIOS)).argmin(axis=1)
+    shown["near"] = np.array(RATIOS)[near]
+    fig, panels = _panels(shown, "title", narrow=narrow)
+    for (title, estimator), rows in shown.groupby(["title", "estimator"]):
+        name, colour, _, line = ESTIMATORS[str(estimator)]
+        for _, own in rows.groupby(["network", "weights", "tap"]):
+            panels[title].plot(own.ratio, own["median"].clip(lower=-300), color=colour, lw=0.5, alpha=0.3)
+        middle = rows.groupby("near")["median"].median()
+        panels[title].plot(middle, color=colour, ls=line, lw=2.2)
+        place = {"ols": (1.15, -20, "left"), "ridge": (0.3, 0.6, "center")}[str(estimator)]
+        panels[title].text(*place[:2], name, color=colour, ha=place[2], fontweight="bold")
+    for title, ax in panels.items():
+        ax.set_title(f"{title}, {shown[shown.title == title].groupby(['panel', 'tap']).ngroups} layers")
         _ratio_axis(ax)
-    for row, ax in zip(grid.row_names, grid.axes[:, 0], strict=True):
-        ax.set_ylabel(row.replace(", ", ",\n", 1) + "\n\nheld-out R² (median)", fontsize=8.5)
-    for ax in grid.axes[1:].flat:
-        ax.set_title("")
-    return _finished(grid, curves["median"].min())
+    return _finished(fig, lowest=-300, top=3)
 
 
 def moved_peak(curves: pd.DataFrame, *, width: int) -> Figure:
     """Least squares at the taps' own widths beside random projections to one width."""
-    titles = {"own width": "each tap at its own width", "projected": f"all projected to {width} dimensions"}
-    grid = _by_depth(curves.replace({"form": titles}), col="form", x="n_train", height=3)
-    for ax in grid.axes.flat:
-        _log_axis(ax, SIZES, "training images, n")
-    last = grid.axes.flat[-1]
-    last.axvline(width, color="black", lw=0.9, ls=":")
-    last.text(1.08 * width, 0.04, f"n = {width}", transform=last.get_xaxis_transform(), fontsize=8)
-    return _finished(grid, curves["median"].min())
+    titles = {"own width": "each layer at its own width", "projected": f"all projected to {width} dimensions"}
+    fig, panels = _panels(curves.assign(form=curves.form.map(titles)), "form")
+    for (form, tap), rows in curves.groupby(["form", "tap"], sort=False):
+        depth = curves.tap.unique().tolist().index(tap) / curves.tap.nunique()
+        look = {"marker": ".", "lw": 1.1, "color": mpl.cm.viridis(depth)}
+        panels[titles[str(form)]].plot(rows.n_train, rows["median"], **look)
+    for ax in panels.values():
+        _log_axis(ax, (10, 30, 100, 300, 1000), "training images, n")
+    panels[titles["projected"]].axvline(width, color="#777777", lw=0.9, ls=":")
+    return _finished(fig, lowest=-300)
 
 
-def protocol(points: pd.DataFrame) -> Figure:
-    """Every network, tap and class under the paper's protocol, against training images per channel."""
-    shown = points.assign(estimator=points.estimator.map(ESTIMATORS), median=points.r2.clip(lower=LOWEST))
-    grid = facets(shown, col="estimator", col_order=list(ESTIMATORS.values()), height=3.3)
-    look = {"s": 20, "alpha": 0.75, "linewidth": 0, **_by_network(points)}
-    grid.map_dataframe(sns.scatterplot, x="ratio", y="median", **look).set_titles("{col_name}")
-    for ax in grid.axes.flat:
-        _ratio_axis(ax, "training images per channel, n / d")
-    return _finished(grid, points.r2.min())
+def foretold(curves: pd.DataFrame, rows: pd.DataFrame, *, narrow: bool = False) -> Figure:
+    """Least squares against training images, with where it should be worst (dotted) and what Table A1 prints (dots)."""
+    named = curves.assign(panel=curves.network + " " + curves.tap)
+    fig, panels = _panels(named, "panel", narrow=narrow, across=2)
+    kinds = {False: (TRAINED, COLOURS[1], "o", "-"), True: (UNTRAINED, COLOURS[5], "s", "--")}
+    for (network, weights, tap), own in curves.groupby(["network", "weights", "tap"], sort=False):
+        ax, (name, colour, marker, line) = panels[f"{network} {tap}"], kinds[weights == "random"]
+        for estimator, part in own.groupby("estimator"):
+            if estimator == "ols":
+                ax.plot(
+                    part.n_train,
+                    part["median"],
+                    marker + line,
+                    ms=3,
+                    lw=1.2,
+                    color=colour,
+                    label=f"least squares, {name}",
+                )
+                ax.fill_between(part.n_train, part.low, part.high, color=colour, alpha=0.15, lw=0)
+            elif name == TRAINED:
+                ax.plot(part.n_train, part["median"], color=COLOURS[0], ls="-.", label=f"ridge, {name}")
+    for row in rows.itertuples():
+        ax, (name, colour, marker, _) = panels[f"{row.network} {row.tap}"], kinds[row.weights == "random"]
+        ax.axvline(row.foretold, color="#777777", lw=0.9, ls=":")
+        if np.isfinite(row.printed):
+            ax.axhline(row.printed, color=colour, lw=0.8, ls=(0, (1, 2)), label=f"Table A1, {name}")
+    ticks = (64, 128, 256, 512) if curves.n_train.min() > 50 else (16, 64, 256, 1024)
+    for ax in panels.values():
+        _log_axis(ax, ticks, "training images, n")
+    return _finished(fig, lowest=-1500)
 
 
-def prediction(curves: pd.DataFrame, peaks: pd.DataFrame, printed: pd.DataFrame) -> Figure:
-    """Taps of a network with random weights against training images, and the printed values (perhaps none) as lines."""
-    grid = _by_estimator(curves, col="tap", x="n_train", ms=3.5)
-    about = peaks.set_index("tap")
-    for tap, ax in grid.axes_dict.items():
-        channels, rank = about.channels[tap], about.effective_rank[tap]
-        ax.axvline(channels, color="black", lw=0.9, ls=":")
-        for value in printed[printed.tap == tap].r2_test:
-            ax.axhline(value, color="#777777", lw=1.1, ls="-.", label="Table A1, random weights")
-        ax.set_title(f"{tap}\nd = {channels:.0f}, eff. rank {rank:.0f}", fontsize=8.5)
-        _log_axis(ax, SIZES, "training images, n")
-    return _finished(grid, min([curves["low"].min(), *printed.r2_test]))
-
-
-def depth_against_rank(peaks: pd.DataFrame) -> Figure:
-    """How deep the trough is (R² below 0) against the effective rank, for sweeps that cover the peak."""
-    fig, ax = plt.subplots(figsize=(WIDTH * 0.72, 3.2))
-    shown = peaks.assign(share=peaks.effective_rank / peaks["rank"], depth=-peaks.trough_r2)
-    sns.scatterplot(shown, x="share", y="depth", s=28, linewidth=0, ax=ax, **_by_network(peaks))
-    ax.set(yscale="log", xlabel="effective rank / rank", ylabel="lowest median R² of least squares")
-    ax.invert_yaxis()
-    ax.yaxis.set_major_formatter(lambda value, _: f"−{value:,.0f}" if value >= 1 else f"−{value:g}")
-    sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), fontsize=8, title=None)
-    return fig
-
-
-def forms_of_output(scores: pd.DataFrame) -> Figure:
+def forms_of_output(scores: pd.DataFrame, *, narrow: bool = False) -> Figure:
     """Held-out R² of the same output in several forms, which stand in the column ``tap``."""
     forms = list(scores.tap.unique())
-    grid = _by_estimator(scores.assign(form=scores.tap.map(forms.index)), col="panel", x="form")
-    for panel, ax in grid.axes_dict.items():
-        ax.set_title(panel.replace(", ", ",\n", 1), fontsize=9)
-        ax.set_xticks(range(len(forms)), forms, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    grid.set_xlabels("form of the output")
-    return _finished(grid, scores["median"].min())
+    fig, panels = _panels(scores, "panel", narrow=narrow)
+    for panel, ax in panels.items():
+        own = scores[scores.panel == panel]
+        _estimators(ax, own.assign(form=own.tap.map(forms.index)), "form")
+        ax.set_title(str(panel).split(", int8")[0])
+        ax.set_xticks(range(len(forms)), forms, rotation=60, ha="right", rotation_mode="anchor")
+    return _finished(fig, lowest=scores["median"].min())
 
 
-def _by_network(table: pd.DataFrame) -> dict[str, Any]:
-    """Colour and marker of points by network, for seaborn."""
-    colours = colour_of(table.network)
-    markers = dict(zip(colours, MARKERS, strict=False))
-    return {"hue": "network", "palette": colours, "style": "network", "markers": markers}
+def _panels(
+    table: pd.DataFrame, by: str, *, narrow: bool = False, across: int = 1
+) -> tuple[Figure, dict[str, Axes]]:
+    """A panel per value: beside each other, or `across` in a row where it is narrow."""
+    names = list(table[by].unique())
+    columns = min(len(names), across) if narrow else len(names)
+    rows = -(-len(names) // columns)
+    size = (NARROW, 2.4 * rows + 0.6) if narrow else (WIDE, 3.4)
+    fig, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    for ax, name in zip(axes.flat, names, strict=True):
+        ax.set_title(name)
+    return fig, dict(zip(names, axes.flat, strict=True))
 
 
-def _by_estimator(curves: pd.DataFrame, *, col: str, x: str, **look: Any) -> sns.FacetGrid:
+def _estimators(ax: Axes, rows: pd.DataFrame, x: str) -> None:
     """A line with its band for each estimator."""
-    shown = curves.assign(estimator=curves.estimator.map(ESTIMATORS))
-    looks = {"marker": ["o", "s"], "ls": ["-", "--"]}
-    grid = facets(
-        shown, col=col, hue="estimator", hue_order=list(ESTIMATORS.values()), hue_kws=looks,
-        palette=[COLOURS[1], COLOURS[0]], height=3,
-    )  # fmt: skip
-    return grid.map_dataframe(_band, x=x, **look).set_titles("{col_name}")
+    for estimator, (name, colour, marker, line) in ESTIMATORS.items():
+        own = rows[rows.estimator == estimator]
+        ax.fill_between(own[x], own.low, own.high, color=colour, alpha=0.18, lw=0)
+        ax.plot(own[x], own["median"], color=colour, marker=marker, ls=line, label=name)
 
 
-def _band(data: pd.DataFrame, *, x: str, color: str, **look: Any) -> None:
-    low, high, middle = (data[name].clip(lower=LOWEST) for name in ("low", "high", "median"))
-    plt.gca().fill_between(data[x], low, high, color=color, alpha=0.18, lw=0)
-    plt.gca().plot(data[x], middle, color=color, **look)
-
-
-def _by_depth(curves: pd.DataFrame, *, x: str, **options: Any) -> sns.FacetGrid:
-    """A line per tap, dark for the first and light for the last, with the key to it."""
-    panel = options.get("row") or options["col"]
-    place = curves.groupby(panel).tap.transform(lambda taps: pd.factorize(taps)[0])
-    depth = place / place.groupby(curves[panel]).transform("max").clip(lower=1)
-    grid = facets(curves.assign(depth=depth, median=curves["median"].clip(lower=LOWEST)), **options)
-    lines = {"hue": "depth", "palette": "viridis", "hue_norm": (0, 1.08), "units": "tap", "estimator": None}
-    grid.map_dataframe(sns.lineplot, x=x, y="median", lw=1.1, marker=".", mec="none", legend=False, **lines)
-    grid.figure.set_layout_engine("constrained")
-    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1.08), "viridis")
-    bar = grid.figure.colorbar(colours, ax=grid.axes, shrink=0.8 / grid.axes.shape[0] ** 0.5)
-    bar.ax.set_ylim(0, 1)
-    bar.ax.set_yticks([0, 1], ["first tap", "last tap"], fontsize=8)
-    return grid.set_titles("{col_name}")
-
-
-def _ratio_axis(ax: Axes, label: str = "images per dimension, n / d") -> None:
+def _ratio_axis(ax: Axes) -> None:
     """Training images per dimension, with a line at 1."""
-    ax.axvline(1, color="black", lw=0.9, ls=":")
-    _log_axis(ax, (0.1, 0.2, 0.5, 1, 2, 5, 10), label)
+    ax.axvline(1, color="#777777", lw=0.9, ls=":")
+    _log_axis(ax, (0.2, 0.5, 1, 2, 5), "training images per dimension, n / d")
 
 
 def _log_axis(ax: Axes, ticks: Sequence[float], label: str) -> None:
@@ -423,91 +441,36 @@ def _log_axis(ax: Axes, ticks: Sequence[float], label: str) -> None:
     ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
 
-def _finished(grid: sns.FacetGrid, lowest: float) -> Figure:
-    """R² linear between −1 and 1 and logarithmic below, plain titles, one legend."""
-    floor = 3.0 * min(max(float(lowest), LOWEST), -1.0)
-    ticks = [t for t in (*(-(10**n) for n in range(6)), 0, 1, *([-3] if floor > -30 else [])) if t >= floor]
-    for ax in grid.axes.flat:
+def _finished(fig: Figure, *, lowest: float, top: float = 1.15) -> Figure:
+    """R² linear between −1 and 1 and logarithmic below, one legend; lines that leave the axis point out of it."""
+    floor = 1.5 * min(float(lowest), -1.0)
+    ticks = [t for t in (*(-(10**n) for n in range(6)), 0, 1) if t >= floor]
+    for ax in fig.axes:
         ax.set_yscale("symlog", linthresh=1, linscale=1.2)
-        ax.set_ylim(floor, 1.15)
+        ax.set_ylim(floor, top)
         ax.set_yticks(ticks, [f"{tick:,}".replace("-", "−") for tick in ticks])
         ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
         ax.axhline(0, color="#777777", lw=0.8)
-        ax.set_ylabel(ax.get_ylabel() if ax.get_ylabel().endswith("(median)") else "held-out R²")
+        ax.set_ylabel("held-out R²")
         ax.label_outer()
-    grid.figure.set_layout_engine("constrained")
-    if grid.axes.flat[0].get_legend_handles_labels()[1]:
-        merged_legend(grid.figure)
-    return grid.figure
-
-
-# Differences in R² beyond this are drawn at the edge.
-FARTHEST = 1.0
-
-
-def contrasts(table: pd.DataFrame, *, object_class: str) -> Figure:
-    """Chosen tap less reference tap, on images that did not choose it; grey dots are the other classes.
-
-    Filled: p < 0.05 after correction; what lies beyond the axis is a triangle at its end.
-    """
-    networks = list(table.network.unique())
-    order = {network: _in_order(table[table.network == network]) for network in networks}
-    counts = [len(names) for names in order.values()]
-    fig, axes = plt.subplots(
-        len(networks), 2, figsize=(WIDTH, 0.34 * sum(counts) + 0.7 * len(networks) + 0.8), sharex=True,
-        sharey="row", squeeze=False, height_ratios=[n + 0.4 for n in counts],
-    )  # fmt: skip
-    for (network, matching, half), rows in table.groupby(["network", "matching", "half"], sort=False):
-        ax = axes[networks.index(network), 0 if matching == "own width" else 1]
-        colour, marker, shift = ((COLOURS[0], "o", -0.12), (COLOURS[1], "s", 0.12))[int(half) - 1]
-        for row in rows.itertuples():
-            x, y = float(row.mean_difference), order[network].index(row.reference) + shift
-            beyond = ">" if x > FARTHEST else "<" if x < -FARTHEST else ""
-            place = np.clip(x, -1.08 * FARTHEST, 1.08 * FARTHEST)
-            if row.object_class != object_class:
-                ax.plot(place, y, beyond or ".", color="#999999", ms=4, zorder=0)
-                continue
-            ax.hlines(y, row.low, row.high, color=colour, lw=1.4)
-            filling = colour if row.p_holm < 0.05 else "white"
-            ax.plot(place, y, beyond or marker, color=colour, mfc=filling)
-        if matching == "equal width":
-            ax.plot([], [], marker, color=colour, ls="-", label=f"half {half}: {rows.tap.iloc[0]}")
-    for (left, right), (network, names) in zip(axes, order.items(), strict=True):
-        left.set_yticks(range(len(names)), [f"less {name}" for name in names], fontsize=8)
-        left.set_ylim(len(names) - 0.5, -0.5)
-        left.set_title(network, fontsize=9)
-        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 8, "title_fontsize": 8}
-        right.legend(title="chosen tap", **beside)
-        for ax in (left, right):
-            ax.axvline(0, color="#777777", lw=0.8)
-    for ax, matching in zip(axes[-1], ("own width", "equal width"), strict=True):
-        ax.set_xlabel(f"difference in held-out R²\nat {matching}")
-        ax.set_xlim(-1.15 * FARTHEST, 1.15 * FARTHEST)
+    if any(ax.get_legend_handles_labels()[1] for ax in fig.axes):
+        merged_legend(fig, fontsize=None, ncols=2)
     return fig
 
 
-def _in_order(rows: pd.DataFrame) -> list[str]:
-    """References from input to output: inner taps, the last one, logits, probabilities."""
-    place = {"softmax": 3, "pre_softmax": 2, **dict.fromkeys(rows["last"], 1)}
-    return sorted(dict.fromkeys(rows.reference), key=lambda name: place.get(name, 0))
-
-
-def printed_table(table: pd.DataFrame, corrections: pd.DataFrame, wrong: pd.DataFrame) -> Figure:
-    """A table of counts as printed, with totals that do not add up and the cells that explain them."""
-    text, state = table.map("{:,}".format), pd.DataFrame(0, table.index, table.columns)
-    for row in wrong.itertuples():
-        state.loc[(row.name, TOTAL) if row.line == "row" else (TOTAL, row.name)] = 1
-    for row in corrections.itertuples():
-        state.loc[row.row, row.column] = 2
-        text.loc[row.row, row.column] += f"\n→ {row.corrected:,}"
-    fig, ax = plt.subplots(figsize=(WIDTH, 2.1))
-    look = {"annot_kws": {"fontsize": 8.5, "color": "black"}, "linewidths": 1, "linecolor": "#cccccc"}
-    keys = {"white": "", "#F7E3B5": "total that does not add up"}
-    keys["#B9D6EC"] = "cell whose correction explains it"
-    cmap = mpl.colors.ListedColormap([*keys])
-    sns.heatmap(state, annot=text, fmt="", cmap=cmap, vmin=0, vmax=2, cbar=False, ax=ax, **look)
-    ax.tick_params(length=0, labeltop=True, labelbottom=False, labelrotation=0)
-    ax.set(xlabel="", ylabel="")
-    patches = [mpl.patches.Patch(color=colour, label=name) for colour, name in keys.items() if name]
-    fig.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=8)
+def contrasts(table: pd.DataFrame) -> Figure:
+    """Chosen tap less reference tap, on images that did not choose it, a marker per half; filled: p < 0.05."""
+    names = list(dict.fromkeys(zip(table.network, table.tap, table.reference, strict=True)))
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.24 * len(names) + 0.9))
+    for row in table.itertuples():
+        colour, marker, beside = ((COLOURS[0], "o", -0.14), (COLOURS[1], "s", 0.14))[int(row.half) - 1]
+        y = names.index((row.network, row.tap, row.reference)) + beside
+        at = np.clip(row.mean_difference, -1.05, 1.05)
+        ax.hlines(y, *np.clip([row.low, row.high], -1.05, 1.05), color=colour, lw=1.4)
+        filling = colour if row.p_holm < 0.05 else "none"
+        ax.plot(at, y, marker if at == row.mean_difference else ">", color=colour, mfc=filling)
+    labels = [f"{network}: {tap} less {reference}" for network, tap, reference in names]
+    ax.set_yticks(range(len(names)), labels, fontsize=8)
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(-1.1, 1.1), xlabel="difference in held-out R² at equal width")
+    ax.axvline(0, color="#777777", lw=0.8)
     return fig
