@@ -336,7 +336,7 @@ def coarse_or_fine(read: Read, *, narrow: bool) -> Figure:
 
 def relation(relations: pd.DataFrame, *, narrow: bool = False) -> Figure:
     """Rank correlation of preferred frequency with what channels tell about scale, early taps downwards; filled: p < 0.05."""
-    names = {"correlation": "a channel alone", "weight": "its weight in the concept vector"}
+    names = {"correlation": "a channel alone", "weight": "in the concept vector"}
     networks = relations.network + ", " + relations.weights.str.split(",").str[0]
     shown = relations.assign(network=networks.str.replace(", imagenet", "").str.replace(" (2015)", ""))
     shown = shown[(relations.weights != "random") & (relations.channels >= 10)]
@@ -354,7 +354,7 @@ def relation(relations: pd.DataFrame, *, narrow: bool = False) -> Figure:
         ax.set_title(name)
         ax.set_yticks(range(len(order)), order)
         ax.set(ylim=(len(order) - 0.5, -0.5), xlim=(-1, 1))
-    fig.supxlabel("← coarse patterns where the object is large     fine patterns →", fontsize="medium")
+    fig.supxlabel("where the object is large: ← coarse, fine →", fontsize="medium")
     return fig
 
 

@@ -415,9 +415,12 @@ def _panels(
     rows = -(-len(names) // columns)
     size = (NARROW, 2.4 * rows + 0.6) if narrow else (WIDE, 3.4)
     fig, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
-    for ax, name in zip(axes.flat, names, strict=True):
+    panels = dict(zip(names, axes.flat, strict=False))
+    for name, ax in panels.items():
         ax.set_title(name)
-    return fig, dict(zip(names, axes.flat, strict=True))
+    for ax in axes.flat[len(names) :]:
+        ax.remove()
+    return fig, panels
 
 
 def _estimators(ax: Axes, rows: pd.DataFrame, x: str) -> None:
@@ -454,7 +457,7 @@ def _finished(fig: Figure, *, lowest: float, top: float = 1.15) -> Figure:
         ax.set_ylabel("held-out R²")
         ax.label_outer()
     if any(ax.get_legend_handles_labels()[1] for ax in fig.axes):
-        merged_legend(fig, fontsize=None, ncols=2)
+        merged_legend(fig, fontsize=None, ncols=1 if fig.get_figwidth() == NARROW else 3)
     return fig
 
 
