@@ -112,12 +112,26 @@ rule book:
         [f"book/executed/{profile}/{name}.ipynb" for profile in SHOWN for name in GIVEN[profile]],
         [f"results/{profile}/{name}/card.json" for profile in SHOWN for name in GIVEN[profile]],
         LIBRARY + PAGES,
+        "book/figures",
     output: "_build/html/index.html"
     log: ".cache/logs/book.log"
     threads: 1
     resources: mem_mb=4000, runtime=30, gpu=0
     shell:
         "rm -rf _build && jupyter-book build . --warningiserror --nitpick --keep-going --all --quiet > {log} 2>&1"
+
+
+rule figures:
+    input:
+        [f"results/{profile}/{name}/card.json" for profile in SHOWN for name in GIVEN[profile]],
+        [path for path in PAGES if path.startswith("results")],
+        LIBRARY,
+        "workflow/draw_figures.py",
+    output: directory("book/figures")
+    log: ".cache/logs/figures.log"
+    threads: 1
+    resources: mem_mb=4000, runtime=30, gpu=0
+    shell: "python workflow/draw_figures.py > {log} 2>&1"
 
 
 rule executed:

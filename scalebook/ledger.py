@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ PROFILES = ("paper", "compact", "control")
 REAL = ("paper", "compact")
 # Label of the trained weights where it is not ``imagenet``.
 TRAINED = {"control": "all scales"}
+
+
+# What a key figure reads its tables with, such as ``read("compact/04_layerwise_r2/curves")``.
+Read = Callable[[str], pd.DataFrame]
+
+
+@cache
+def run_of(root: Path, place: str) -> Results:
+    """The results of one run, each file as its card says, by ``profile/notebook``."""
+    return read_results(root / "results" / place)
+
+
+def table_of(root: Path, table: str) -> pd.DataFrame:
+    """A table by ``profile/notebook/table``."""
+    place, _, name = table.rpartition("/")
+    return run_of(root, place).table(name)
 
 
 class Tables(dict[tuple[str, str, str], pd.DataFrame | None]):

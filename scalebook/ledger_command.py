@@ -81,5 +81,4 @@ def _counts(what: str, counts: dict[str, int]) -> str:
 
 
 def _wrapped(text: str, width: int, first: int, later: int) -> list[str]:
-    wrapper = textwrap.TextWrapper(width, " " * first, " " * later, break_on_hyphens=False)
-    return wrapper.wrap(text)
+    return textwrap.TextWrapper(width, " " * first, " " * later, break_on_hyphens=False).wrap(text)

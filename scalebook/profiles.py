@@ -30,8 +30,7 @@ class Profile:
 def load_profile(path: str | os.PathLike[str]) -> Profile:
     """Read ``profiles/NAME.yaml``; unknown or repeated keys, and blocks that are none, are refused by name."""
     path = Path(path)
-    known = [other.stem for other in sorted(path.parent.glob("*.yaml"))]
-    _require(path.is_file(), f"there is no {path.name}", path, _near(path.stem, known))
+    _known([path.stem], [other.stem for other in sorted(path.parent.glob("*.yaml"))], f"{path.parent}")
     with refusing("profile", f"{path.name} is no valid YAML", path, error=ResultsError):
         content = read_yaml(path)
     top = _block(content, path.name, ("description", "needs", "notebooks"))
@@ -81,12 +80,8 @@ def _block(content: Any, where: str, keys: Collection[str] = ()) -> dict[str, An
 
 def _known(names: Collection[str], known: Collection[str], where: str) -> None:
     for name in names:
-        received = ", ".join(map(str, names))
-        _require(name in known, f"{where} knows no {name!r}", received, _near(str(name), known))
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    return f"{did_you_mean(name, known)} There are {', '.join(known) or 'none'}.".strip()
+        hint = f"{did_you_mean(str(name), known)} There are {', '.join(known) or 'none'}.".strip()
+        _require(name in known, f"{where} knows no {name!r}", ", ".join(map(str, names)), hint)
 
 
 def _require(ok: bool, rule: str, received: object, advice: str = "") -> None:

@@ -2,7 +2,10 @@
 pages, and mends what theme and tools leave open, so that pages read offline and by all.
 
 * ``{results}`table.csv` `` becomes a download link to the table beside the page's card; the cell above the first
-  one of a table gets an anchor, such as ``#data-table``.
+  one of a table gets an anchor, such as ``#data-table``. On other pages: ``{results}`compact/04_layerwise_r2/table.csv``.
+* ``{value}`compact/04_layerwise_r2/answers network=SqueezeNet object_class='a b' drop .2f` `` is one cell: the table,
+  filters that leave one row, the column, its format.
+* ``{key-figure} curves`` with ``:alt:`` and a caption shows what ``workflow/draw_figures.py`` drew under that name.
 * ``{figure-of} executed/compact/04_layerwise_r2.ipynb curves_figure`` shows the figure that the notebook glues under that
   name, with the alternative text of the cell that made it; MyST-NB's own directive does not copy another page's picture.
 * The build fails if a table differs from its card, or if a page was executed from other code than its notebook has now.
@@ -15,37 +18,32 @@ import base64
 import hashlib
 import json
 import os
+import re
+import shlex
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.addnodes import download_reference
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from scalelib.errors import ResultsError
-from scalelib.results import Results, code_cells, digest_notebook, read_results
+from scalebook.ledger import run_of, table_of
+from scalelib.errors import ResultsError, require
+from scalelib.results import Results, code_cells, digest_notebook
 
 EXECUTED = "book/executed/"
 # Attribute of a download link that names its table.
 TABLE = "results-table"
 TIERS = {
-    "control": (
-        "Rendered control experiment, run at this build",
-        "The images are rendered scenes with exactly known object scale; the networks are small ones that ship "
-        "with scalelib. Nothing here is a photograph.",
-    ),
-    "compact": (
-        "Real data, archived run",
-        "Photographs, tissue and published weights, computed once and archived with code, tables and card; not "
-        "computed again at this build.",
-    ),
-    "paper": (
-        "The paper's own networks, archived run",
-        "InceptionV3 and ResNet50 as in the paper, computed once and archived with code, tables and card.",
-    ),
+    "control": "Rendered control experiment, run at this build",
+    "compact": "Published weights, archived run",
+    "paper": "The paper's own networks, archived run",
 }
 LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 LAUNCH["notebook_interface"] = "jupyterlab"
@@ -53,66 +51,65 @@ LAUNCH["notebook_interface"] = "jupyterlab"
 
 def results_of(root: Path, docname: str) -> Results | None:
     """The checked results behind a page, or None for a page that is no executed notebook."""
+    profile, _, name = docname.removeprefix(EXECUTED).partition("/")
     if not docname.startswith(EXECUTED):
         return None
-    profile, name = docname.removeprefix(EXECUTED).split("/")
     try:
-        results = read_results(root / "results" / profile / name)
+        results = run_of(root, f"{profile}/{name}")
     except ResultsError as error:
         raise ExtensionError(f"{docname}: {error}") from error
     notebook, page = root / "notebooks" / f"{name}.ipynb", root / f"{docname}.ipynb"
-    for what, same in (
-        ("the executed page", calls_of(page) == calls_of(notebook)),
-        ("the run's card", digest_notebook(page) == results.card.data["notebook_digest"]),
-    ):
-        if not same:
-            raise ExtensionError(
-                f"{docname}: {what} comes from other code cells than notebooks/{name}.ipynb has now. "
-                f"Run it again: make reproduce PROFILE={profile}"
-            )
+    carded = digest_notebook(page) == results.card.data["notebook_digest"]
+    if calls_of(page) != calls_of(notebook) or not carded:
+        words = f"{docname}: page or card come from other code cells than notebooks/{name}.ipynb has now. Run it again:"
+        raise ExtensionError(f"{words} make reproduce PROFILE={profile}")
     return results
 
 
 def calls_of(notebook: Path) -> list[str]:
     """What the code cells do, wherever the functions live that they call: imports aside, ``module.name`` read as ``name``."""
     trees = [ast.parse(source) for source in code_cells(notebook)]
-    imports = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-    imported = {alias.asname or alias.name for node in imports for alias in node.names}
-    return [ast.unparse(_Moved(imported).visit(tree)) for tree in trees]
+    imports = [n for tree in trees for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    imported = "|".join(alias.asname or alias.name for node in imports for alias in node.names)
+    done = ("\n".join(ast.unparse(n) for n in tree.body if n not in imports) for tree in trees)
+    return [re.sub(rf"\b(?:{imported})\.(?=\w)", "", source) for source in done]
 
 
-class _Moved(ast.NodeTransformer):
-    def __init__(self, imported: set[str]) -> None:
-        self.imported = imported
+class CheckedRole(SphinxRole):
+    """What a role shows of tables that are as their run wrote them; the build fails where it cannot."""
 
-    def visit_Import(self, node: ast.AST) -> None:
-        return None
-
-    visit_ImportFrom = visit_Import
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if isinstance(node.value, ast.Name) and node.value.id in self.imported:
-            return ast.copy_location(ast.Name(node.attr, node.ctx), node)
-        return self.generic_visit(node)
-
-
-class ResultsRole(SphinxRole):
-    """Download link to one table of the page's results."""
+    def __init__(self, show: Callable[[Path, str, str], nodes.Node]) -> None:
+        self.show = show
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        docname = self.env.docname
-        results = results_of(Path(self.env.srcdir), docname)
         try:
-            file = results.file(self.text) if results else None
-        except ResultsError:
-            file = None
-        if file is None:
-            words = f"no table {self.text!r} in the results of {docname}"
+            return [self.show(Path(self.env.srcdir), self.env.docname, self.text)], []
+        except (ResultsError, LookupError, ValueError) as error:
+            words = f"{self.text!r} cannot be shown: {error}"
             return [nodes.inline(text=self.text)], [self.inliner.reporter.error(words, line=self.lineno)]
-        target = f"/results/{docname.removeprefix(EXECUTED)}/{file}"
-        link = download_reference("", "", nodes.literal(text=file), reftarget=target, refdoc=docname)
-        link[TABLE] = file
-        return [link], []
+
+
+def link_to(root: Path, docname: str, text: str) -> nodes.Node:
+    """Download link to a table: of the page's own results by its name, of others by ``profile/notebook/name``."""
+    place, _, name = text.rpartition("/")
+    place = place or docname.removeprefix(EXECUTED)
+    file = run_of(root, place).file(name)
+    target = f"/results/{place}/{file}"
+    link = download_reference("", "", nodes.literal(text=file), refdoc=docname, reftarget=target)
+    link[TABLE] = file
+    return link
+
+
+def value_of(root: Path, _docname: str, text: str) -> nodes.Node:
+    """One cell: its table, as many ``column=value`` as single out a row, the column, and a format."""
+    table, *filters, column, form = shlex.split(text)
+    rows = table_of(root, table)
+    for key, _, value in (one.partition("=") for one in filters):
+        rows = rows[rows[key].astype(str).isin((value, f"{value}.0"))]
+    found = rows[column].dropna()
+    require(len(found) == len(rows) == 1, "value", "one row must match", len(rows), error=ResultsError)
+    shown = format(found.item(), form)
+    return nodes.Text(shown if form == "s" else shown.replace("-", "−"))
 
 
 def anchor_of(table: str) -> str:
@@ -139,20 +136,47 @@ def add_banner(app: Sphinx, doctree: nodes.document) -> None:
     if results is None or section is None:
         return
     card = results.card.data
-    title, text = TIERS[card["profile"]]
-    when = f"Executed {card['date']} in {card['wall_time_s']:.0f} s"
-    commit = (card["code"]["commit"] or "no commit")[:12]
-    words = f"{text} {when}, at {commit}. The card at the end of the page says the rest."
+    used = ", ".join(dict.fromkeys(one["name"] for one in card["datasets"] + card["networks"]))
+    when = f"Executed {card['date']} in {card['wall_time_s']:.0f} s, at {(card['code']['commit'] or 'no commit')[:12]}."
+    words = nodes.paragraph(text=f"Images and networks: {used}. {when} The card at the end says the rest.")
     classes = ["tier", f"tier-{card['profile']}"]
-    tier = nodes.admonition("", nodes.title(text=title), nodes.paragraph(text=words), classes=classes)
-    section.insert(1, tier)
+    section.insert(1, nodes.admonition("", nodes.title(text=TIERS[card["profile"]]), words, classes=classes))
+    section[0] += nodes.Text(f" (notebook, {'control' if card['profile'] == 'control' else 'photographs'})")
 
 
-class FigureOf(SphinxDirective):
+class CaptionedFigure(SphinxDirective):
+    """A figure whose caption is the directive's content, for those who see it, and its alternative text, for all others."""
+
+    has_content = True
+
+    def figure(self, name: str, picture: nodes.Element, alt: str | None) -> list[nodes.Node]:
+        if not alt:
+            raise self.error(f"{self.name}: {name} has no alternative text.")
+        text, messages = self.state.inline_text(" ".join(self.content), self.lineno)
+        caption = nodes.caption("", "", *text)
+        return [nodes.figure("", picture, caption, ids=[nodes.make_id(f"figure-{name}")]), *messages]
+
+
+class KeyFigure(CaptionedFigure):
+    """A figure that ``workflow/draw_figures.py`` has drawn, wide and narrow; the page shows the one that fits."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {"alt": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        name, alt = self.arguments[0], self.options.get("alt", "")
+        files = [Path(self.env.srcdir, "book", "figures", f"{name}{kind}.svg") for kind in ("", "-narrow")]
+        if not all(file.is_file() for file in files):
+            raise self.error(f"key-figure: no {name!r}; workflow/draw_figures.py draws what it lists.")
+        drawn = "".join(file.read_text(encoding="utf-8") for file in files)
+        html = f'<div class="key-figure" role="img" aria-label="{escape(alt)}">{drawn}</div>'
+        return self.figure(name, nodes.raw("", html, format="html"), alt)
+
+
+class FigureOf(CaptionedFigure):
     """A figure of an executed notebook, with a caption, on another page."""
 
     required_arguments = 2
-    has_content = True
 
     def run(self) -> list[nodes.Node]:
         path, key = self.arguments
@@ -164,15 +188,12 @@ class FigureOf(SphinxDirective):
         if png is None:
             raise self.error(f"figure-of: {path} glues no figure under the name {key!r}.")
         alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt")
-        if not alt:
-            raise self.error(f"figure-of: the cell of {path} that makes {key!r} has no alternative text.")
         picture = Path(self.env.app.outdir).parent / "figures" / f"{hashlib.sha256(png).hexdigest()}.png"
         picture.parent.mkdir(exist_ok=True, parents=True)
         picture.write_bytes(png)
         page = Path(self.env.doc2path(self.env.docname)).parent
-        text, messages = self.state.inline_text(" ".join(self.content), self.lineno)
         image = nodes.image(uri=Path(os.path.relpath(picture, page)).as_posix(), alt=alt)
-        return [nodes.figure("", image, nodes.caption("", "", *text)), *messages]
+        return self.figure(f"{path} {key}", image, alt)
 
 
 def find_figure(notebook: dict[str, Any], key: str) -> tuple[dict[str, Any], bytes | None]:
@@ -198,45 +219,30 @@ def add_launch_buttons(_app: Sphinx, config: Config) -> None:
         options.setdefault("launch_buttons", LAUNCH)
 
 
-def launch_url(url: str) -> str:
-    """Address of the notebook in ``notebooks/`` instead of its executed copy, which the repository may not hold."""
-    before, executed, after = url.partition(EXECUTED)
-    return f"{before}notebooks/{after.partition('/')[2]}" if executed else url
+def drop_live_code(app: Sphinx, _config: Config) -> None:
+    """Switch off the live code of Jupyter Book, which would load scripts from outside."""
+    for event in ("env-before-read-docs", "doctree-resolved"):
+        heard = app.events.listeners[event]
+        heard[:] = [one for one in heard if getattr(one.handler, "__module__", "") != "sphinx_thebe"]
 
 
 def mend_page(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
-    """Launch the notebook itself, not an executed copy of it; load no live-code script from outside."""
+    """Launch the notebook itself, not an executed copy of it."""
     for group in context.get("header_buttons", []):
         if group.get("label") == "launch-buttons":
             for button in group["buttons"]:
-                button["url"] = launch_url(button["url"])
-    for kind in ("script_files", "css_files"):
-        context[kind] = [file for file in context[kind] if "thebe" not in _written(file)]
-    # Its children are entries of a bibliography and no list items, which a list may not have.
-    if "body" in context:
-        wrong, right = 'role="list" class="citation-list"', 'class="citation-list"'
-        context["body"] = context["body"].replace(wrong, right)
-
-
-def _written(file: Any) -> str:
-    return f"{file.filename} {file.attributes.get('body', '')}" if hasattr(file, "attributes") else str(file)
-
-
-def drop_live_code(_app: Sphinx, doctree: nodes.document, _docname: str) -> None:
-    """Remove the configuration of live code, which the book does not offer, from a page's end."""
-    for raw in list(doctree.findall(nodes.raw)):
-        if "x-thebe-config" in raw.astext() or raw.astext().startswith("<script>kernelName"):
-            raw.parent.remove(raw)
+                button["url"] = re.sub(rf"{EXECUTED}[^/]+", "notebooks", button["url"])
 
 
 def setup(app: Sphinx) -> dict[str, object]:
     """Register; what mends another extension's work comes after it."""
-    app.add_role("results", ResultsRole())
+    app.add_role("results", CheckedRole(link_to))
+    app.add_role("value", CheckedRole(value_of))
     app.add_directive("figure-of", FigureOf)
-    app.connect("doctree-read", add_banner)
+    app.add_directive("key-figure", KeyFigure)
+    app.connect("doctree-read", add_banner, priority=400)  # before titles are gathered
     app.connect("doctree-read", add_anchors)
     app.connect("config-inited", add_launch_buttons, priority=100)
-    app.connect("doctree-resolved", drop_live_code, priority=900)
+    app.connect("config-inited", drop_live_code)
     app.connect("html-page-context", mend_page, priority=900)
-    app.add_js_file("scalelib.js", loading_method="defer")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -125,7 +125,7 @@ class Provenance(Part):
         weights = [f"{name} {alpha:g}" if alpha else name for name, alpha in alphas]
         needs = {"data": profile.needs.get("datasets", []), "weights": weights}
         repository = self.config.html_theme_options.get("repository_url")
-        values = {"tier": TIERS[part][0], "profile": part, "needs": needs, "repository": repository}
+        values = {"tier": TIERS[part], "profile": part, "needs": needs, "repository": repository}
         return pages.render("provenance.html", runs=runs, **values)
 
     def _summary(self, root: Path) -> str:

@@ -24,7 +24,7 @@ from sphinx.search.en import SearchEnglish
 from sphinx_page import build_page
 
 from scalebook import sphinx_pages
-from scalebook.sphinx_ext import TIERS, add_launch_buttons, calls_of, launch_url
+from scalebook.sphinx_ext import TIERS, add_launch_buttons, calls_of, mend_page
 
 ROOT = Path(__file__).parents[1]
 SCOREBOARD = ("glance", "claims", "table-a1", "figure", "table-2", "table-1", "errata")
@@ -107,6 +107,55 @@ def executed(source: Path, text: str, **changes: object) -> Path:
     return archive(source, **{"notebook_digest": digest, **changes})
 
 
+def show(source: Path, text: str) -> str:
+    """A page with this text, results and a drawn figure behind it; its words, and the HTML."""
+    archive(source)
+    (source / "book" / "figures").mkdir()
+    for kind in ("", "-narrow"):
+        (source / "book" / "figures" / f"sums{kind}.svg").write_text(f"<svg><text>drawn{kind}</text></svg>")
+    edit(source / "book" / "provenance.rst", "=\n\n", f"=\n\n{text}\n\n")
+    return build_page(source, "provenance")
+
+
+def test_a_page_takes_numbers_from_tables_and_figures_as_they_were_drawn(source):
+    number = "compact/07_interpolation_peak/table1_sums"
+    value = f":value:`{number} line=row printed=11208 {{}}`"
+    given = ("difference .1f", "sum ,.0f", "name s", "difference .0%")
+    page = show(
+        source,
+        f".. key-figure:: sums\n   :alt: two <bars>\n\n   Is {' and '.join(map(value.format, given))}.",
+    )
+    assert "Is 50.0 and 11,258 and test and 5000%." in words(page)
+    assert (
+        'role="img" aria-label="two &lt;bars&gt;"><svg><text>drawn</text></svg><svg><text>drawn-narrow'
+        in page
+    )
+
+
+REFUSED = {
+    "a table": (":value:`compact/07_interpolation_peak/none sum .2f`", "no table 'none'"),
+    "a run": (":value:`compact/none/none sum .2f`", "card.json"),
+    "a column": (":value:`compact/07_interpolation_peak/table1_sums none .2f`", "'none'"),
+    "no row": (
+        ":value:`compact/07_interpolation_peak/table1_sums line=x sum .2f`",
+        "line=x.*one row must match",
+    ),
+    "two rows": (
+        ":value:`compact/07_interpolation_peak/table1_corrections row=test corrected .2f`",
+        "row=test.*\n.*1234",
+    ),
+    "a format": (":value:`compact/07_interpolation_peak/table1_sums line .2f`", "Unknown format code 'f'"),
+    "no alternative": (".. key-figure:: sums", "sums has no alternative text"),
+    "no drawing": (".. key-figure:: none\n   :alt: none", "no 'none'"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_number_or_figure_that_is_not_there_fails_the_build(source, text, message):
+    with pytest.raises(SphinxWarning, match=message):
+        show(source, text)
+
+
 LINES = "Data: :results:`table1_sums.csv`."
 
 
@@ -116,7 +165,7 @@ def words(page: str) -> str:
 
 def test_without_results_the_pages_say_so_and_every_claim_is_found_by_search(source):
     board, text = build_page(source, "scoreboard"), words(build_page(source, "provenance"))
-    assert board.count("<details") == 19
+    assert board.count("<details") == len(load_claims(source / "paper" / "claims.yaml"))
     assert "have not been checked in this build" in board
     assert "scoreboard.js" in board
     assert "0 of 39 cells compared" in board
@@ -176,7 +225,9 @@ def test_a_claim_links_to_the_cell_above_the_line_that_names_its_table(source):
     assert page.count('id="data-table1-sums"') == 1
     order = ("corrections</p>", 'id="data-table1-sums"', "<p>sums</p>", "Again")
     assert sorted(order, key=page.index) == list(order)
-    assert "Real data, archived run" in page
+    assert "Published weights, archived run" in page
+    assert "Images and networks: pictures &lt;&amp;&gt;, Net. Executed" in page
+    assert "Peak (notebook, photographs)</a>" in board  # as the contents name it
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -236,8 +287,9 @@ def test_launch_buttons_appear_where_it_is_known_what_to_launch(monkeypatch):
 @pytest.mark.parametrize("profile", ["compact", "control"])
 def test_the_notebook_itself_is_launched_not_its_executed_copy(profile):
     before = "https://hub.example/v2/gh/some/where/main?urlpath=lab/tree/"
-    assert launch_url(f"{before}book/executed/{profile}/04_x.ipynb") == f"{before}notebooks/04_x.ipynb"
-    assert launch_url(f"{before}book/run.md") == f"{before}book/run.md"
+    buttons = [{"url": f"{before}book/{page}"} for page in (f"executed/{profile}/04_x.ipynb", "run.md")]
+    mend_page(None, "", "", {"header_buttons": [{"label": "launch-buttons", "buttons": buttons}]}, None)  # type: ignore[arg-type]
+    assert [button["url"] for button in buttons] == [f"{before}notebooks/04_x.ipynb", f"{before}book/run.md"]
 
 
 def test_binder_builds_from_environment_yml():

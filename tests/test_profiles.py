@@ -63,7 +63,7 @@ def test_a_profile_is_read_whole(tmp_path):
 def test_a_malformed_profile_is_refused(tmp_path, text, message):
     with pytest.raises(ResultsError, match=f"(?s){message}"):
         load_profile(write_profile(tmp_path, text))
-    with pytest.raises(ResultsError, match=r"(?s)no mime.yaml.*Did you mean 'mine'"):
+    with pytest.raises(ResultsError, match=r"(?s)no 'mime'.*Did you mean 'mine'"):
         load_profile(tmp_path / "mime.yaml")
 
 

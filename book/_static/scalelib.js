@@ -15,3 +15,5 @@ for (const image of document.querySelectorAll(".bd-article .cell_output img, .bd
   image.replaceWith(link);
   link.append(image);
 }
+// The children of these are entries of a bibliography and no list items, which a list may not have.
+for (const list of document.querySelectorAll(".citation-list")) list.removeAttribute("role");

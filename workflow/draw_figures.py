@@ -1,0 +1,80 @@
+"""Draw the book's key figures from checked tables in ``results/``: ``python workflow/draw_figures.py``.
+
+Each becomes ``book/figures/NAME.svg`` and ``NAME-narrow.svg`` for ``{key-figure} NAME``: text stays text, black is the
+page's own colour, and the palette's colours can be set by the page's style for the dark scheme.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from scalebook.ledger import table_of
+from scalelib.plotting import COLOURS, use_style
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "notebooks"))  # where studies lies
+# By study module: its functions ``NAME(read, *, narrow)`` that draw a figure of this name.
+FIGURES: dict[str, list[str]] = {
+    # the images
+    "s01_datasets": [],
+    # image size is not object scale
+    "s02_resizing": [],
+    #
+    "s03_noise": [],
+    # where is scale read?
+    "s04_layerwise": [],
+    # does pruning help?
+    "s05_transfer": [],
+    # what magnification is this?
+    "transfer_scores": [],
+    # what early layers prefer
+    "s06_early": [],
+    # why least squares explodes
+    "s07_peak": [],
+}
+
+
+def draw(module: str, name: str, *, narrow: bool) -> None:
+    """Draw one figure for pages of one width."""
+    use_style()
+    function = getattr(importlib.import_module(f"studies.{module}"), name)
+    with plt.rc_context({"savefig.bbox": None, "svg.fonttype": "none"}):
+        figure, file = function(partial(table_of, ROOT), narrow=narrow), f"{name}-narrow" if narrow else name
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True)
+    drawing = re.sub(r"^.*?(?=<svg)|<(metadata|style).*?</\1>", "", written.getvalue(), flags=re.DOTALL)
+    drawing = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{file}-", drawing)
+    drawing = re.sub(r' (width|height)="[\d.]+pt"', "", drawing, count=2)  # the page says how wide
+    for i, colour in enumerate(COLOURS):
+        drawing = drawing.replace(colour.lower(), f"var(--c{i}, {colour})")
+    drawing = drawing.replace("#000000", "currentColor").replace(
+        "#ffffff", "var(--pst-color-background, #ffffff)"
+    )
+    (ROOT / "book" / "figures" / f"{file}.svg").write_text(drawing, encoding="utf-8")
+    plt.close("all")
+
+
+def main() -> int:
+    """Draw all; a figure that fails keeps no other from being drawn."""
+    (ROOT / "book" / "figures").mkdir(exist_ok=True)
+    failed = False
+    for module, name in [(module, name) for module, names in FIGURES.items() for name in names]:
+        try:
+            draw(module, name, narrow=False)
+            draw(module, name, narrow=True)
+        except Exception:
+            traceback.print_exc()
+            failed = True
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
