@@ -1,4 +1,8 @@
-"""Notebook 05's archive: tables follow from each other; predictions and read-outs come from slides and weights."""
+"""Notebook 05's archive: tables follow from each other; predictions and read-outs come from slides and weights.
+
+It was made before ridge became free of units, and its networks are cut where the rule of that time cut them: read-outs are
+computed again with `EarlierRidge`, and the cut is the one that the archived runs name.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from archive_rows import ARCHIVE, ROUNDED, agree, archived, patches, photographs, recomputes, settings
+from archive_rows import ARCHIVE, ROUNDED, agree, archived, network_of, patches, recomputes, settings
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import r2_score
 
 from scalebook.exact_tests import compare_rows
 from scalelib.activations import extract
-from scalelib.datasets import Dataset
+from scalelib.datasets import Dataset, load_dataset
 from scalelib.datasets.sources import data_root
 from scalelib.images import read_image
-from scalelib.regression import layerwise_r2
+from scalelib.regression import train_test_splits
 from scalelib.results import CARD
 from scalelib.slides.magnification import fit_estimator
 from studies import s05_runs, s05_transfer
@@ -25,7 +31,6 @@ from studies.s05_runs import (
     PlannedTransfer,
     TransferNetwork,
     TransferTables,
-    chosen_taps,
     described,
     downsampled_windows,
     plan_transfer,
@@ -47,9 +52,38 @@ pytestmark = pytest.mark.skipif(
 
 
 def plans() -> list[PlannedTransfer]:
-    given = settings(NAME)
-    chosen = chosen_taps(archived("04_layerwise_r2/answers"), weights=given["chosen_for"])
-    return plan_transfer(given["networks"], chosen, schedule=given["schedule"])
+    given, runs = settings(NAME), archived(f"{NAME}/runs")
+    cut = runs[runs.row == "pruned"].groupby("network").tap.first().to_dict()
+    return plan_transfer(given["networks"], cut, schedule=given["schedule"])
+
+
+class EarlierRidge:
+    """Ridge as it was at the commit of the archive's card, by scikit-learn: a channel's standard deviation counted as at least
+    a hundredth of its tap's largest, and penalties went from 0.1 to 1e9 in half decades."""
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, _estimator: str = "ridge") -> None:
+        deviation = features.std(axis=0, dtype=np.float64)
+        self.scale = np.maximum(deviation, 0.01 * deviation.max())
+        ridge = RidgeCV(10.0 ** np.arange(-1, 9.5, 0.5), alpha_per_target=True)
+        self.ridge = ridge.fit(features / self.scale, targets)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        return np.asarray(self.ridge.predict(features / self.scale))
+
+
+def earlier_r2(features: np.ndarray, measure: np.ndarray) -> float:
+    """Mean held-out R² over the ten splits."""
+    found = []
+    for train, test in train_test_splits(len(measure)):
+        read = EarlierRidge(features[train], measure[train, None])
+        found.append(r2_score(measure[test], read.predict(features[test])))
+    return float(np.mean(found))
+
+
+@cache
+def natural() -> Dataset:
+    """The photographs of this notebook: four classes, where notebook 04 reads albatrosses too."""
+    return load_dataset(settings(NAME)["natural"], **settings(NAME)["natural_options"])
 
 
 def plan_of(label: str) -> PlannedTransfer:
@@ -195,9 +229,15 @@ FIRST_EPOCH = 0.05
     ],
 )
 def test_read_outs_are_those_of_the_patches(
-    table: str, weights: str, tap: str, monuseg_root: Path, keras_models: Path
+    table: str,
+    weights: str,
+    tap: str,
+    monuseg_root: Path,
+    keras_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     label = "MobileNet 0.25"
+    monkeypatch.setattr(s05_runs, "fit_linear", EarlierRidge)
     found = read_out(reading(label, weights, *READ_AT).activations, patches().table, network=label)
     again = read_out_scores(found, patches().table).drop(columns="chosen")
     again = again[(again.tap == tap) & (again.slide == "all")]
@@ -222,36 +262,30 @@ def test_chosen_taps_and_answers_follow() -> None:
 
 
 @recomputes(f"{NAME}/three_curves")
-def test_object_scale_is_that_of_notebook_04() -> None:
-    name, keys = "object scale in images", ["network", "tap", "curve"]
-    curves, stored = archived("04_layerwise_r2/curves"), archived(f"{NAME}/three_curves")
-    stored = stored[stored.curve == name]
-    own = (curves.weights == settings(NAME)["chosen_for"]) & ~curves.curve.str.startswith("shuffled")
-    again = curves[own].rename(columns={"mean": "r2"}).assign(curve=name)
-    again = again.merge(stored[["network", "tap"]], on=["network", "tap"])[[*keys, "r2"]]
-    agree(f"{NAME}/three_curves", again, stored=stored, keys=keys, whole=True, **ROUNDED)
-
-
-@recomputes(f"{NAME}/three_curves")
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.exhaustive
-def test_pitch_and_tissue_are_those_of_photographs_and_patches(
-    monuseg_root: Path, voc_root: Path, keras_models: Path
+def test_three_curves_are_those_of_photographs_and_patches(
+    monuseg_root: Path, voc_root: Path, keras_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label, tap = "MobileNet 0.25", "conv_pw_6"
+    """At the tap of the cut and one in the middle: object scale by class, pitch of windows, magnification of patches."""
+    monkeypatch.setattr(s05_runs, "fit_linear", EarlierRidge)
+    label, taps, table = "MobileNet 0.25", ["conv_pw_6", "conv_pw_13"], natural().table
+    [seen] = read_networks([network_of("04_layerwise_r2", label)], natural().images, taps=taps)
     read = reading(label, "trained", *READ_AT)
-    tissue = read_out(read.activations, patches().table, network=label)
     size, most = settings(NAME)["dataset_options"]["size"], settings(NAME)["most_downsampling"]
-    windows, pitch = downsampled_windows(photographs().images, size=size, most=most)
-    r2 = layerwise_r2(
-        extract(read.network, windows, taps=[tap]), pitch.log2_downsampling, conditions="true", random_state=0
-    ).assign(network=label)
-    stored = archived(f"{NAME}/three_curves").rename(columns={"r2": "mean"})
-    scale = stored[stored.curve == "object scale in images"]
-    again = s05_transfer.three_curves(scale, r2, s05_transfer.held_out_r2(tissue))
-    again = again[again.tap == tap]
-    assert len(again) == 3
+    windows, pitch = downsampled_windows(natural().images, size=size, most=most)
+    zoomed = extract(read.network, windows, taps=taps)
+    scale, pitches = [], []
+    for tap in taps:
+        classes = table.reset_index().groupby("object_class")
+        r2 = [earlier_r2(seen.activations[tap][c.index], c.sqrt_area_ratio.to_numpy()) for _, c in classes]
+        scale.append({"network": label, "tap": tap, "curve": "scale", "mean": np.mean(r2)})
+        r2_test = earlier_r2(zoomed[tap], pitch.log2_downsampling.to_numpy())
+        pitches.append({"network": label, "tap": tap, "r2_test": r2_test})
+    tissue = s05_transfer.held_out_r2(read_out(read.activations, patches().table, network=label))
+    again = s05_transfer.three_curves(pd.DataFrame(scale), pd.DataFrame(pitches), tissue)
+    assert len(again) == 6
     agree(f"{NAME}/three_curves", again, keys=["network", "tap", "curve"], abs=0.01)
 
 
@@ -296,7 +330,7 @@ def test_unseen_images_are_estimated_as_archived(
     ].best_tap
     network: TransferNetwork = plan_of(given["estimator"]).network
     fitted = fit_estimator(in_memory(), network=described(network, tap))
-    photograph = {"image": read_image(photographs().images[0]), "label": "photograph"}
+    photograph = {"image": read_image(natural().images[0]), "label": "photograph"}
     again, _ = unseen_images([*given["unseen"], photograph], fitted, root=data_root())
     assert len(again) == len(stored)
     stored = stored.assign(refused=stored.refused.fillna("").str.split("[0-9]").str[0])

@@ -122,8 +122,9 @@ FIGURES |= {
         pd.read_csv(ROOT / "paper" / "table2.csv"),
         mean_error=79.0,
     ),
-    "transfer_slides": lambda: s05_transfer.slide_differences(
-        transfer("transfer").query("target == 'area'"), other="scratch"
+    "transfer_slides": lambda: s05_transfer.pruning_by_slide(archived_or_compact, narrow=True),
+    "transfer_one_network": lambda: s05_transfer.slide_differences(
+        transfer("transfer").query("network == 'SqueezeNet'").assign(kept=0.5), other="scratch"
     ),
     "transfer_confusions": lambda: s05_transfer.confusions(
         dict.fromkeys(

@@ -154,64 +154,21 @@ def test_rows_on_other_slides_or_missing_rows_are_refused(pair, rule):
 # what is told
 
 
-def comparison() -> pd.DataFrame:
-    rows = itertools.product("ab", ("mae_px", "kappa"), ("pretrained", "scratch"))
-    table = pd.DataFrame(rows, columns=["network", "score", "second"]).assign(first="pruned", p_holm=0.01)
-    return table.assign(difference=np.where(table.score == "mae_px", -5.0, 0.1))
-
-
-CURVES = {"object scale in images": [0.1, 0.2, 0.9], "pixel pitch of images": [0.9, 0.5, 0.1],
-          "magnification of tissue": [0.9, 0.5, 0.1]}  # fmt: skip
-THREE = pd.DataFrame(
-    [{"network": "a", "tap": tap, "curve": c, "r2": v} for c, r2 in CURVES.items() for tap, v in zip("xyz", r2, strict=True)]
-)  # fmt: skip
-RUNS = pd.DataFrame(
-    {"network": "a", "row": ["pretrained", "scratch", "pruned"], "parameters": [200, 200, 50], "seconds": 1800.0,
-     "converged": [True, False, True]}
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("where", "change", "words", "headline"),
-    [
-        ("network == network", {}, "better for a and b", "for a and b of the 2"),
-        (
-            "network == network",
-            {"difference": 0.0},
-            "not significantly different for a and b",
-            "for none of the 2",
-        ),
-        (
-            "network == network",
-            {"p_holm": 0.2},
-            "not significantly different for a and b",
-            "for none of the 2",
-        ),
-        ("network == 'a'", {"difference": 5.0}, "better for b; worse for a", "for b of the 2"),
-        ("network == 'a' and score == 'kappa'", {"p_holm": 0.5}, "better for a and b", "for b of the 2"),
-    ],
-)
-def test_words_follow_from_sign_and_p(where: str, change: dict, words: str, headline: str) -> None:
-    compared = comparison()
-    compared.loc[compared.query(where).index, list(change)] = list(change.values())
-    told = s05_transfer.answers(compared, THREE, RUNS)
-    assert told["mae_pretrained"] == told["mae_scratch"] == words
-    assert headline in str(told["headline"])
-    assert (told["late"], told["n_runs"], told["training_hours"], told["kept"]) == (
-        1.0,
-        3.0,
-        1.5,
-        "25 % of a",
+def test_what_is_told_follows_from_the_tables() -> None:
+    curves = {"object scale in images": [0.1, 0.2, 0.9], "magnification of tissue": [0.9, 0.5, 0.1]}
+    rows = [{"network": "a", "tap": t, "curve": c, "r2": v} for c, r2 in curves.items() for t, v in zip("xyz", r2, strict=True)]  # fmt: skip
+    runs = pd.DataFrame({"network": "a", "row": ["pretrained", "scratch", "pruned"], "parameters": [200, 200, 50],
+                         "seconds": 1800.0, "converged": [True, False, True]})  # fmt: skip
+    told = s05_transfer.answers(pd.DataFrame({"network": ["a", "a"]}), pd.DataFrame(rows), runs)
+    assert told == {
+        "kept": "25 % of a", "late": 1.0, "n_runs": 3.0, "training_hours": 1.5,
+        "why": "a, object scale in images: z (R² 0.90); a, magnification of tissue: x (R² 0.90)",
+    }  # fmt: skip
+    table = pd.DataFrame(
+        {"network": ["a", "a"], "row": ["pruned", "scratch"], "target": "area", "mae_px": [9.0, 3]}
     )
-
-
-def test_pixel_pitch_explains_tissue_where_its_best_tap_is_nearer() -> None:
-    assert str(s05_transfer.answers(comparison(), THREE, RUNS)["why"]).startswith(
-        "In a, object scale is read best at z (R² 0.90), pixel pitch at x (0.90), and tissue at x (0.90). In 1 of 1"
-    )
-    scale, pitch, _ = CURVES
-    swapped = THREE.replace({"curve": {scale: pitch, pitch: scale}})
-    assert "In 0 of 1" in str(s05_transfer.answers(comparison(), swapped, RUNS)["why"])
+    assert "patches: a (pruned), of 2 rows" in s05_transfer.no_better_than_mean(table, 8.0)
+    assert "patches: none, of 2 rows" in s05_transfer.no_better_than_mean(table, 10.0)
 
 
 # images at known scales

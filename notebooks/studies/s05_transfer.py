@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from timeit import timeit
 from typing import Any
 
@@ -15,18 +16,24 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
+from scalebook.exact_tests import subset_interval
 from scalebook.predicates import MOST_KEPT, span
 from scalelib.graph import keras
 from scalelib.networks import Network
-from scalelib.plotting import COLOURS, WIDTH, merged_legend, r2_by_tap, tap_axis
+from scalelib.plotting import COLOURS, MARKERS, WIDTH, line_facets, merged_legend, short_tap
 from scalelib.pruning import prune
 from studies.s05_runs import PlannedTransfer, kept
+from studies.transfer_scores import RUN
+
+Read = Callable[[str], pd.DataFrame]
 
 # Rows of Table 2 in words, and how they are drawn.
 ROW_NAMES = {"pretrained": "full, pretrained", "scratch": "full, from scratch", "pruned": "pruned"}
 ROW_COLOURS = dict(zip(ROW_NAMES.values(), (COLOURS[0], COLOURS[5], COLOURS[1]), strict=True))
 ROW_MARKERS = dict(zip(ROW_NAMES.values(), "os^", strict=True))
 MARK: dict[str, Any] = {"mec": "black", "mew": 0.7, "ls": ""}
+PROFILES = {"compact": "", "control": "control (rendered)"}  # of key figures; how their networks are called
+LINES = ("-", "--", ":")
 SCORE_NAMES = {"mae_px": "mean absolute error (px)", "kappa": "Cohen's kappa"}
 
 
@@ -147,34 +154,15 @@ def cost_taps(pruned_tap: str, taps: Sequence[str]) -> list[str]:
 
 def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str | float]:
     """What the page says in words, by the key under which it is glued."""
-    gain = compared["difference"] * np.where(compared["score"] == "mae_px", -1, 1)
-    compared = compared.assign(outcome=np.where(compared["p_holm"] < 0.05, np.sign(gain), 0))
-    pairs = compared.groupby(["score", "second"])
-    found: dict[str, str | float] = {f"{s.split('_')[0]}_{row}": transfer_answer(p) for (s, row), p in pairs}
-    better = compared[compared["second"] == "pretrained"].groupby("network")["outcome"].min() > 0
-    holds = f"{'holds' if better.all() else 'does not hold'} here"
-    if len(better) > 1:
-        holds = f"holds here for {_listed(better.index[better]) or 'none'} of the {len(better)} networks"
-    shares = kept(runs)[runs["row"] == "pruned"].groupby(runs["network"], sort=False).first()
-    found["kept"] = _listed(f"{100 * share:.0f} % of {network}" for network, share in shares.items())
-    if whole := _listed(shares.index[shares >= MOST_KEPT]):
-        holds += f"; of {whole} the cut leaves nearly everything, which is no test"
-    found["headline"] = f"The paper's claim, that pruning improves both over the full network, {holds}."
-    words, nearer, of = nearest_to_tissue(three)
-    found["why"] = (
-        f"{words} In {nearer} of {of} the best tap for pixel pitch lies nearer to the best one for tissue than the best "
-        "tap for object scale does."
-    )
-    found["training_hours"] = float(runs["seconds"].sum()) / 3600
-    found["late"], found["n_runs"] = float((~runs["converged"]).sum()), float(len(runs))
-    return found
-
-
-def transfer_answer(rows: pd.DataFrame) -> str:
-    """One comparison of two rows of Table 2 in words, over networks: `outcome` is 1 for better, −1 for worse."""
-    words = {1: "better", -1: "worse", 0: "not significantly different"}
-    named = {word: rows.loc[rows["outcome"] == outcome, "network"] for outcome, word in words.items()}
-    return "; ".join(f"{word} for {_listed(networks)}" for word, networks in named.items() if len(networks))
+    pruned = kept(runs)[runs["row"] == "pruned"].groupby(runs["network"], sort=False).first()
+    best = three.loc[three.groupby(["network", "curve"], sort=False)["r2"].idxmax()].itertuples()
+    return {
+        "kept": _listed(f"{100 * pruned[name]:.0f} % of {name}" for name in compared["network"].unique()),
+        "why": "; ".join(f"{row.network}, {row.curve}: {row.tap} (R² {row.r2:.2f})" for row in best),
+        "training_hours": float(runs["seconds"].sum()) / 3600,
+        "late": float((~runs["converged"]).sum()),
+        "n_runs": float(len(runs)),
+    }
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -182,32 +170,12 @@ def _listed(words: Iterable[str]) -> str:
     return " and ".join([", ".join(most), last] if most else [last])
 
 
-def nearest_to_tissue(three: pd.DataFrame) -> tuple[str, int, int]:
-    """Best taps of the three curves in words; in how many networks pixel pitch is the nearer to tissue; of how many."""
-    words, nearer = [], 0
-    for network, part in three.groupby("network", sort=False):
-        taps = list(dict.fromkeys(part["tap"]))
-        best = part.loc[part.groupby("curve")["r2"].idxmax()].set_index("curve")
-        names = ("object scale in images", "pixel pitch of images", "magnification of tissue")
-        scale, pitch, tissue = (best.loc[name] for name in names)
-        to_tissue = [abs(taps.index(row["tap"]) - taps.index(tissue["tap"])) for row in (pitch, scale)]
-        nearer += to_tissue[0] < to_tissue[1]
-        words.append(
-            f"In {network}, object scale is read best at {scale['tap']} (R² {scale['r2']:.2f}), pixel pitch at "
-            f"{pitch['tap']} ({pitch['r2']:.2f}), and tissue at {tissue['tap']} ({tissue['r2']:.2f})."
-        )
-    return " ".join(words), int(nearer), len(words)
-
-
 def no_better_than_mean(table_2: pd.DataFrame, mean_error: float) -> str:
     """Rows of Table 2 whose error, averaged over seeds, is not below that of predicting the training mean, in words."""
     rows = table_2[table_2["target"] == "area"]
     weak = rows[rows["mae_px"] >= mean_error]
-    rule = "better than predicting the mean area of the training patches"
-    if weak.empty:
-        return f"All {len(rows)} rows are {rule}."
-    named = _listed(weak["network"] + " (" + weak["row"].map(ROW_NAMES) + ")")
-    return f"Of the {len(rows)} rows, {len(weak)} {'is' if len(weak) == 1 else 'are'} no {rule}: {named}."
+    named = _listed(weak["network"] + " (" + weak["row"].map(ROW_NAMES) + ")") or "none"
+    return f"No better than predicting the mean area of the training patches: {named}, of {len(rows)} rows."
 
 
 def frozen_beside_trained(table_2: pd.DataFrame, read_out: pd.DataFrame) -> str:
@@ -243,60 +211,90 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return fig
 
 
-def rows_of_table_2(scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: float) -> Figure:
+def table_2_beside_paper(read: Read, *, narrow: bool) -> Figure:
+    """Table 2, ours beside the paper's, and what predicting the mean would do."""
+    scores, taps = (read(f"compact/05_histopathology_transfer/{name}") for name in ("transfer", "readout"))
+    whole = scores[(scores["target"] == "area") & (scores["slide"] == "all")]
+    mean = taps[(taps["tap"] == "mean") & (taps["split"] == "test") & (taps["slide"] == "all")][
+        "mae_px"
+    ].max()
+    paper = pd.read_csv(Path(__file__).parents[2] / "paper/table2.csv")
+    return rows_of_table_2(whole, paper, mean_error=mean, narrow=narrow)
+
+
+def rows_of_table_2(
+    scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: float, narrow: bool = False
+) -> Figure:
     """Error and kappa of each row, target ``area``: a small dot per seed, the mean large; the paper's networks beside."""
     scores, paper = (t[t["row"].isin([*ROW_NAMES])].replace({"row": ROW_NAMES}) for t in (scores, paper))
     theirs, ours = paper["network"].unique(), scores["network"].unique()
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
+    size, text = ((3.73, 5.6), 7.5) if narrow else ((8.23, 3.4), 9)
+    fig, axes = plt.subplots(1 + narrow, 2 - narrow, figsize=size, sharex=narrow)
     look: dict[str, Any] = {"x": "network", "order": [*theirs, *ours], "hue": "row", "palette": ROW_COLOURS}
-    look["hue_order"] = list(ROW_COLOURS)
+    look |= {"hue_order": list(ROW_COLOURS), "legend": False}
     for ax, (score, name) in zip(axes, SCORE_NAMES.items(), strict=True):
-        sns.stripplot(
-            scores, y=score, dodge=True, jitter=False, alpha=0.45, size=3, legend=False, ax=ax, **look
-        )
-        sns.pointplot(
-            scores, y=score, dodge=8 / 15, errorbar=None, markers=[*"os^"], ms=6, ax=ax, **look, **MARK
-        )  # fmt: skip
+        sns.stripplot(scores, y=score, dodge=True, jitter=False, alpha=0.45, size=3, ax=ax, **look)
         for shift, (row, colour) in zip((-4 / 15, 0, 4 / 15), ROW_COLOURS.items(), strict=True):
             cell = paper[(paper["row"] == row) & (paper["score"] == score)].set_index("network").loc[theirs]
+            means = scores[scores["row"] == row].groupby("network")[score].mean().loc[ours]
+            own = {"fmt": ROW_MARKERS[row], "color": colour, "ms": 6}
             ax.errorbar(
-                np.arange(len(theirs)) + shift, cell["mean"], cell["sd"],
-                fmt=ROW_MARKERS[row], mfc="white", capsize=2, color=colour,
-            )  # fmt: skip
-        ax.get_legend().remove()
+                np.arange(len(theirs)) + shift, cell["mean"], cell["sd"], mfc="none", capsize=2, **own
+            )
+            ax.errorbar(np.arange(len(ours)) + len(theirs) + shift, means, label=row, **own)
         names = [*(f"{network}\n(paper)" for network in theirs), *ours]
-        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8.5)
-        ax.set(xlabel="network", ylabel=name, ylim=(0, 1 if score == "kappa" else None))
-        ax.axvline(len(theirs) - 0.5, color="black", lw=0.8)
+        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=text)
+        ax.set(xlabel="", ylim=(0, 1 if score == "kappa" else None))
+        ax.set_ylabel(name, fontsize=text)
+        ax.axvline(len(theirs) - 0.5, color="0.5", lw=0.8)
     ends = [len(theirs) - 0.5, len(theirs) + len(ours) - 0.5]
-    axes[0].plot(ends, [mean_error] * 2, "k:", lw=0.9, label="predicting the training mean", zorder=1)
-    merged_legend(fig, loc="outside upper center", ncols=4, fontsize=8.5)
+    axes[0].plot(
+        ends, [mean_error] * 2, ":", color="0.5", lw=1.5, label="predicting the training mean", zorder=1
+    )
+    merged_legend(fig, loc="outside upper center", ncols=2 if narrow else 4, fontsize=text)
     return fig
 
 
-def slide_differences(scores: pd.DataFrame, *, other: str) -> Figure:
-    """Pruned minus another row on each test slide, seeds averaged: right of zero in kappa, left in error is better."""
-    rows = scores[(scores["slide"] != "all") & scores["row"].isin(["pruned", other])]
-    index = ["network", "slide"]
-    by_slide = rows.pivot_table(index=index, columns="row", values=list(SCORE_NAMES), sort=False).dropna()
-    networks = by_slide.index.unique("network")
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.3 + 0.5 * len(networks)), sharey=True)
-    for ax, score in zip(axes, SCORE_NAMES, strict=True):
-        difference = (by_slide[score, "pruned"] - by_slide[score, other]).rename("x").reset_index()
-        place = networks.get_indexer(difference["network"])
-        ax.plot(difference["x"], place, "|", color=COLOURS[0], ms=13, mew=1.4, label="a test slide")
-        means = difference.groupby("network", sort=False)["x"].mean()
-        label = "mean of the slides"
-        ax.plot(means, range(len(means)), marker="D", color=COLOURS[1], ms=6, label=label, **MARK)
-        ax.axvline(0, color="black", lw=0.9)
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-        better = "left" if score == "mae_px" else "right"
-        ax.set_xlabel(f"difference in {SCORE_NAMES[score]}\n(better: {better})")
-        ax.set_yticks(range(len(networks)), networks)
-        ax.set_ylim(len(networks) - 0.5, -0.5)
-    axes[0].set_ylabel("network")
-    merged_legend(fig, loc="outside upper right", fontsize=8.5)
-    fig.suptitle(f"pruned minus {ROW_NAMES[other]}", x=0.01, ha="left", fontsize=10, fontweight="bold")
+def pruning_by_slide(read: Read, *, narrow: bool) -> Figure:
+    """What the cut does to the error on each test slide, and how much of each network it is a test of."""
+    parts = []
+    for profile, label in PROFILES.items():
+        scores, runs = (read(f"{profile}/05_histopathology_transfer/{name}") for name in ("transfer", "runs"))
+        shares = runs[RUN].assign(kept=kept(runs))
+        scores = scores.drop(columns="kept", errors="ignore").merge(shares, on=RUN)
+        parts.append(scores.assign(network=label or scores["network"]))
+    return slide_differences(pd.concat(parts), other="pretrained", narrow=narrow)
+
+
+def slide_differences(scores: pd.DataFrame, *, other: str, narrow: bool = False) -> Figure:
+    """Error of the pruned network minus that of another row on each test slide, seeds averaged, and the exact interval of
+    their mean: one panel a network, under the share of its parameters that the cut keeps."""
+    rows = scores[(scores["slide"] != "all") & (scores["target"] == "area")]
+    errors = rows.pivot_table(index=["network", "slide"], columns="row", values="mae_px")
+    shares = rows[rows["row"] == "pruned"].groupby("network", sort=False)["kept"].first()
+    shares = shares.iloc[np.argsort(shares.index.isin([*PROFILES.values()]) + shares, kind="stable")]
+    size = (3.73, 5.4) if narrow else (8.23, 3.5)
+    fig, axes = plt.subplots(2 if narrow else 1, -(-len(shares) // (1 + narrow)), figsize=size, sharey=True)
+    for ax, (network, share) in zip(np.ravel(axes), shares.items(), strict=False):
+        own = errors.loc[str(network)]
+        found = np.sort((own["pruned"] - own[other]).to_numpy())
+        low, high = subset_interval(found)
+        colour = "0.5" if share >= MOST_KEPT else COLOURS[1]
+        ax.vlines(range(len(found)), 0, found, color=colour, lw=1)
+        ax.plot(found, "o", color=colour, ms=5)
+        reach = [[found.mean() - low], [high - found.mean()]]
+        ax.errorbar(len(found) + 1, found.mean(), reach, fmt="D", color=colour, capsize=3, ms=7)
+        ax.axhline(0, color=mpl.rcParams["text.color"], lw=0.9)
+        ax.set(xticks=[(len(found) - 1) / 2, len(found) + 1], xticklabels=["slides", "mean"])
+        ax.set_xlim(-1, len(found) + 2)
+        ax.grid(axis="x", visible=False)
+        title = f"{network}\n{share:.0%} kept" + (": no test" if share >= MOST_KEPT else "")
+        ax.set_title(title, fontsize=7.5 if narrow else 9.5, pad=12)
+        bar = ax.inset_axes((0, 1.02, 1, 0.035))
+        bar.barh([0, 0], [share, 1 - share], left=[0, share], color=[colour, "none"], ec=colour, lw=0.8)
+        bar.set(xlim=(0, 1))
+        bar.set_axis_off()
+    fig.supylabel(f"error (px): pruned minus {ROW_NAMES[other]}", fontsize=8 if narrow else 9.5)
     return fig
 
 
@@ -320,76 +318,98 @@ def confusions(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
     """Error of nuclei area and kappa of magnification, read linearly at every tap of frozen networks."""
-    both = pd.concat([scores.assign(curve="trained weights"), random.assign(curve="random weights")])
-    both = both[(both["split"] == "test") & (both["slide"] == "all")]
-    groups = both.groupby("network", sort=False)
-    fig, axes = plt.subplots(len(groups), 2, figsize=(WIDTH, 0.7 + 2.3 * len(groups)), squeeze=False)
-    columns = {"area": ("mae_px", "nuclei area"), "log2_magnification": ("kappa", "magnification")}
-    for panels, (network, own) in zip(axes, groups, strict=True):
-        for ax, (target, (score, name)) in zip(panels, columns.items(), strict=True):
-            part = own[own["target"] == target]
-            trained = part[part["curve"] == "trained weights"].set_index("tap")
-            curves = part[part["tap"] != "mean"]
-            colours = [COLOURS[0], COLOURS[5]][: curves["curve"].nunique()]
-            sns.lineplot(
-                curves, x="tap", y=score, hue="curve", palette=colours, style="curve", mew=0,
-                markers=["o", "s"], dashes=["", (1, 1)], ax=ax,
-            )  # fmt: skip
-            ax.get_legend().remove()
-            if target == "area":
-                mean = trained.loc["mean", score]
-                ax.axhline(mean, color="black", lw=0.9, ls=":", label="predicting the mean")
-            for column, marker, label in (
-                ("scale_chosen", "v", "best scale R², natural images"),
-                ("chosen", "*", "best on validation slides"),
-            ):
-                at = trained.loc[trained[column], score]
-                ax.plot(at.index, at, marker=marker, color=COLOURS[1], ms=11, label=label, **MARK)
-            tap_axis(ax, [tap for tap in trained.index if tap != "mean"], label="")
-            ax.set_title(f"{network}: {name}", fontsize=9)
-            ax.set_ylabel(SCORE_NAMES[score], fontsize=8.5)
-    fig.supxlabel("tap (input to output)", fontsize=8.5)
-    merged_legend(fig, loc="outside upper center", ncols=3, fontsize=8.5)
+    both = pd.concat([scores.assign(weights="trained weights"), random.assign(weights="random weights")])
+    both = both[(both["split"] == "test") & (both["slide"] == "all") & (both["tap"] != "mean")]
+    is_area = both["target"] == "area"
+    table = both.assign(value=both["mae_px"].where(is_area, both["kappa"]))
+    table["score"] = np.where(is_area, "area: error (px)", "magnification: kappa")
+    places = table.groupby(["network", "score", "weights"])["tap"]
+    table["relative depth"] = places.cumcount() / (places.transform("size") - 1)
+    look = {"hue": "weights", "style": "weights", "facet_kws": {"sharey": "row"}}
+    return line_facets(
+        table, height=2.3, x="relative depth", y="value", col="network", row="score", **look
+    ).figure
+
+
+def where_tissue_is_read(read: Read, *, narrow: bool) -> Figure:
+    """Where frozen networks hold object scale, and where what is asked of tissue: magnification and nuclei's area."""
+    parts = []
+    for profile, label in PROFILES.items():
+        curves, scores = (
+            read(f"{profile}/05_histopathology_transfer/{n}") for n in ("three_curves", "readout")
+        )
+        area = scores[(scores["target"] == "area") & (scores["slide"] == "all") & (scores["split"] == "test")]
+        mean = area[area["tap"] == "mean"].set_index("network")["mae_px"]
+        gained = area.assign(r2=1 - area["mae_px"] / area["network"].map(mean), curve="nuclei's area")
+        both = pd.concat([curves[~curves["curve"].str.startswith("pixel")], gained[gained["tap"] != "mean"]])
+        parts.append(both.assign(network=label or both["network"]))
+    return scale_against_texture(pd.concat(parts), narrow=narrow)
+
+
+def scale_against_texture(curves: pd.DataFrame, *, narrow: bool = False) -> Figure:
+    """Several R² curves along each network, input to output; their best taps large, values off the scale as arrows."""
+    networks, floor, text = curves["network"].unique(), -0.1, 7.5 if narrow else 9.5
+    across = 1 if narrow else min(2, len(networks))
+    down = -(-len(networks) // across)
+    size = (3.73, 0.8 + 1.9 * down) if narrow else (8.23, 0.8 + 2.2 * down)
+    fig, axes = plt.subplots(down, across, figsize=size, sharex=True, sharey=True, squeeze=False)
+    looks = dict(zip(curves["curve"].unique(), zip(COLOURS, MARKERS, LINES, strict=False), strict=False))
+    for ax, network in zip(axes.flat, networks, strict=False):
+        own = curves[curves["network"] == network]
+        own = own.pivot_table(index="tap", columns="curve", values="r2", sort=False)
+        depth = pd.Series(np.linspace(0, 1, len(own)), own.index)
+        for name, (colour, marker, line) in looks.items():
+            below = own[name] < floor
+            ax.plot(depth, own[name].mask(below), color=colour, marker=marker, ls=line, ms=3.5, label=name)
+            ax.plot(depth[below], below[below] * floor, "v", color=colour, clip_on=False, in_layout=False)
+            best, value = str(own[name].idxmax()), own[name].max()
+            ax.plot(depth[best], value, marker, color=colour, ms=9, **MARK)
+            at = depth[best], value - 0.17 if name == "object scale in images" else value + 0.06
+            side = "right" if depth[best] > 0.85 else "center"
+            ax.text(*at, short_tap(best), ha=side, fontsize=text, in_layout=False)
+        ax.set_title(str(network), fontsize=text + 0.5)
+        ax.set(ylim=(floor, 1.1))
+    for ax in axes.flat[len(networks) :]:
+        ax.remove()
+    fig.supylabel("R², or share of the error", fontsize=text)
+    fig.supxlabel("relative depth (0 input, 1 output)", fontsize=text)
+    merged_legend(fig, loc="outside upper center", ncols=1 if narrow else 3, fontsize=text)
     return fig
 
 
-def scale_against_texture(curves: pd.DataFrame) -> Figure:
-    """Three R² curves per network: object scale in images, their pixel pitch, magnification of tissue; best taps large."""
-    fig = r2_by_tap(curves.rename(columns={"r2": "mean"}), floor=-0.1, bands=False)
-    for ax, (_, part) in zip(fig.axes, curves.groupby("network", sort=False), strict=True):
-        taps = list(dict.fromkeys(part["tap"]))
-        for line, (_, curve) in zip(list(ax.lines), part.groupby("curve", sort=False), strict=False):
-            best = curve.loc[curve["r2"].idxmax()]
-            x, colour = taps.index(best["tap"]), line.get_color()
-            ax.plot(x, best["r2"], marker=line.get_marker(), color=colour, ms=9, **MARK)
-    return fig
+def magnification_of_unseen(read: Read, *, narrow: bool) -> Figure:
+    """What is said of images that no network was trained on, at known reductions: slides, and the rendered one."""
+    ours, control = (read(f"{profile}/05_histopathology_transfer/unseen") for profile in PROFILES)
+    control = control.replace({"photograph": "rendered scene"})  # the control has no photographs
+    return estimates(pd.concat([ours, control], ignore_index=True), narrow=narrow)
 
 
-def estimates(table: pd.DataFrame) -> Figure:
+def estimates(table: pd.DataFrame, *, narrow: bool = False) -> Figure:
     """Estimated against known or stated magnification, with intervals; refused images say so."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.36 * len(table)))
+    width, text = (3.73, 7.5) if narrow else (8.23, 9.5)
+    fig, ax = plt.subplots(figsize=(width, 1.1 + 0.36 * len(table)))
     y = np.arange(len(table))
-    both = {
-        "linear read-out": ["estimate", "low", "high"],
-        "transferred network": ["transferred", "transferred_low", "transferred_high"],
-    }
+    both = {"linear read-out": ["estimate", "low", "high"]}
+    both["transferred network"] = ["transferred", "transferred_low", "transferred_high"]
     for (label, columns), shift, colour, marker in zip(
-        both.items(), (-0.14, 0.14), COLOURS, "o^", strict=False
+        both.items(), (-0.16, 0.16), COLOURS, "o^", strict=False
     ):
         value, low, high = table[columns].to_numpy(float).T
         reach = np.stack([value - low, high - value])
         ax.errorbar(value, y + shift, xerr=reach, fmt=marker, color=colour, capsize=2, label=label)
     for place in np.flatnonzero(table["refused"].fillna("") != ""):
-        ax.text(2.7, float(place), "refused", va="center", fontsize=8.5)
-    label = "as stated, less the downsampling"
-    ax.plot(table["magnification"], y, "D", color="black", mfc="white", ms=8, label=label)
+        ax.text(2.7, float(place), "refused", va="center", fontsize=text)
+    label = "stated, divided by the reduction"
+    ax.plot(table["magnification"], y, "D", color=mpl.rcParams["text.color"], mfc="none", ms=8, label=label)
     ax.set_xscale("log", base=2)
     ticks = [2.5, 5, 10, 20, 40, 80]
-    ax.set_xticks(ticks, [f"{t:g}X" for t in ticks])
+    ax.set_xticks(ticks, [f"{t:g}X" for t in ticks], fontsize=text)
     ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-    ax.set_yticks(y, table["image"], fontsize=8.5)
-    ax.set(xlim=(2.5, 100), ylim=(len(table) - 0.5, -0.5), xlabel="magnification", ylabel="image")
-    merged_legend(fig, loc="outside upper center", ncols=3, fontsize=8.5)
+    names = table["image"].str.replace(r"(\d) times smaller", r"÷ \1", regex=True)
+    ax.set_yticks(y, names, fontsize=text)
+    ax.set(xlim=(2.5, 100), ylim=(len(table) - 0.5, -0.5))
+    ax.set_xlabel("magnification", fontsize=text)
+    merged_legend(fig, loc="outside upper center", ncols=1 if narrow else 3, fontsize=text)
     return fig
 
 
