@@ -31,10 +31,13 @@ FIGURES: dict[str, list[str]] = {
     "s03_noise": [],
     # where is scale read?
     "s04_layerwise": [],
-    # does pruning help?
-    "s05_transfer": [],
-    # what magnification is this?
-    "transfer_scores": [],
+    # does pruning help?, and what magnification is this?
+    "s05_transfer": [
+        "pruning_by_slide",
+        "table_2_beside_paper",
+        "where_tissue_is_read",
+        "magnification_of_unseen",
+    ],
     # what early layers prefer
     "s06_early": [],
     # why least squares explodes
