@@ -21,6 +21,7 @@ from archive_rows import (
 
 from scalebook.paper_tables import table_a1_cells
 from scalelib.pruning import OUTPUT_TAPS, best_layer
+from scalelib.regression import r2
 from studies import readings, s04_layerwise
 
 NAME = "04_layerwise_r2"
@@ -130,6 +131,19 @@ FOLLOW = {
 def test_summaries_follow_from_the_rows(name: str) -> None:
     compute, keys = FOLLOW[name]
     agree(f"{NAME}/{name}", compute(), keys=keys, whole=True, **ROUNDED)
+
+
+@recomputes(f"{NAME}/read_scales")
+def test_what_is_read_from_held_out_images_has_the_r2_of_the_first_split() -> None:
+    example = settings(NAME)["example"]["label"]
+    groups = archived(f"{NAME}/read_scales").groupby(["tap", "object_class"], sort=False)
+    scores = groups[["true", "read"]].apply(lambda own: r2(own.true.to_numpy(), own.read.to_numpy()))
+    again = scores.rename("r2_test").reset_index()
+    rows = trained_rows(base(), example).query(
+        "repeat == 0 and estimator == 'ridge' and measure == 'sqrt_area_ratio' and condition == 'true'"
+    )
+    assert len(again) == len(rows)
+    agree(f"{NAME}/layerwise_r2", again, keys=["tap", "object_class"], stored=rows, rel=1e-3, abs=1e-3)
 
 
 @recomputes(f"{NAME}/extended_r2")

@@ -113,9 +113,6 @@ FIGURES |= {
     "noise_leak_by_kind": lambda: s03_noise.canvas_leak(
         noise(region="whole map", estimator="ridge", measure="canvas_size"), split="kind"
     ),
-    "layers_paper": lambda: s04_layerwise.paper_figure(
-        layers("figure_units"), *s04_layerwise.published_curves(ROOT / "paper")
-    ),
     "transfer_learning": lambda: s05_transfer.learning_curves(transfer("history").query("target == 'area'")),
     "transfer_rows": lambda: s05_transfer.rows_of_table_2(
         transfer("transfer").query("target == 'area' and slide == 'all'"),
@@ -150,18 +147,12 @@ FIGURES |= {
         noise(kind="blob", estimator="ridge", measure="canvas_size"), split="region"
     ),
     "layers_scale": lambda: s04_layerwise.scale_distribution(layers("scale_histogram")),
-    "layers_curves": lambda: plotting.r2_by_tap(layers("curves")),
-    "layers_by_class": lambda: s04_layerwise.r2_by_class(
-        layers("curves_by_class").query("curve == 'ImageNet weights'")
-    ),
-    "layers_estimators": lambda: plotting.r2_by_tap(layers("estimators"), floor=-1.5),
-    "layers_equal_width": lambda: plotting.r2_by_tap(
+    "layers_curves": lambda: s04_layerwise.all_networks(layers("curves")),
+    "layers_estimators": lambda: s04_layerwise.by_depth(s04_layerwise.in_full(layers("estimators"))),
+    "layers_equal_width": lambda: s04_layerwise.by_depth(
         s04_layerwise.width_beside(layers("layerwise_r2"), layers("equal_width"))
     ),
-    "layers_falls": lambda: s04_layerwise.falls_by_accuracy(
-        s04_layerwise.falls(layers("layerwise_r2"), paper=ROOT / "paper")
-    ),
-    "layers_choice": lambda: s04_layerwise.choice_table(layers("sensitivity")),
+    "library_curves": lambda: plotting.r2_by_tap(layers("curves")),
     "early_frequency": lambda: s06_early.frequency_by_tap(early("preferred_by_tap")),
     "early_relation": lambda: s06_early.relation(early("relations")),
     "peak_known_case": lambda: s07_peak.known_case(peak("known_case"), peak("known_case_theory")),

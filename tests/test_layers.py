@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from study_tables import HIGH, LOW, MID, corrected, layerwise
 
-from studies import s04_layerwise
+from scalelib.regression import r2
+from studies import readings, s04_layerwise
 
 PAPER = Path(__file__).parents[1] / "paper"
 
@@ -81,6 +83,12 @@ def test_falls_by_both_readings_stand_beside_the_published_accuracy():
     assert found.loc[("short", "ridge"), ["peak_tap", "last_tap", "drop"]].tolist() == ["b", "b", 0.0]
     assert found.top1["SqueezeNet"].tolist() == [57.5, 57.5]
     assert found.top1["short"].isna().all()
+    others = rows.assign(network=rows.network.map({"SqueezeNet": "MobileNetV2", "short": "DenseNet169"}))
+    others.loc[others.network == "DenseNet169", "tap"] = others.tap.replace({"a": "b", "b": "a"})
+    found = s04_layerwise.falls(pd.concat([rows, others]), paper=PAPER)
+    own = found[(found.estimator == "ridge") & found.top1.notna()]
+    ranks = stats.spearmanr(own.top1, own["drop"]).statistic
+    assert found.rank_correlation[found.estimator == "ridge"].to_numpy() == pytest.approx(ranks)
 
 
 def test_histogram_counts_every_image_once_per_class():
@@ -106,14 +114,20 @@ def test_equal_width_stands_beside_all_channels_for_the_same_networks_only():
     assert found["equal width", "b"] == pytest.approx(0.42)
 
 
-def test_published_labels_and_table_are_in_the_figures_units():
-    table, labelled = s04_layerwise.published_curves(PAPER)
-    point = labelled.set_index("curve").loc["ImageNet weights"]
-    assert point.value == pytest.approx(np.exp(0.85) / np.e)
-    assert (point.label, point.depth) == ("0.85 mixed8", pytest.approx(8 / 12))
-    mixed8 = table[(table.curve == "ImageNet weights") & (table.depth == point.depth)]
-    assert mixed8.value.item() == pytest.approx(np.exp(0.84) / np.e)
-    assert table.value.between(0, 1).all()  # cells of −11077 too
+def test_what_is_read_from_held_out_images_gives_the_first_splits_r2_of_each_class():
+    rng = np.random.default_rng(0)
+    classes = rng.choice(["x", "y"], 60)
+    table = pd.DataFrame({"object_class": classes, "sqrt_area_ratio": rng.uniform(0, 1, 60)})
+    acts = {"a": table.sqrt_area_ratio.to_numpy()[:, None] + rng.normal(size=(60, 4)) / 4}
+    curves = pd.DataFrame({"tap": ["a"], "depth": [0.5]})
+    found = s04_layerwise.read_scales(acts, table, curves)
+    rows = readings.layerwise_by_class(acts, table, repeats=1, estimators=["ridge"], conditions="true")
+    rows = rows[rows.measure == "sqrt_area_ratio"].set_index("object_class")
+    for name, own in found.groupby("object_class"):
+        assert (table.object_class[own.image] == name).all()
+        assert own.true.tolist() == table.sqrt_area_ratio[own.image].tolist()
+        assert r2(own.true.to_numpy(), own.read.to_numpy()) == pytest.approx(rows.r2_test[name])
+    assert found.depth.eq(0.5).all()
 
 
 class TestAnswer:

@@ -124,19 +124,6 @@ def padding_probe(
     return load_network(model, taps=[f"conv{k}" for k in range(1, depth + 1)], preprocess="0-1")
 
 
-def taps_read(readings: Iterable[Reading]) -> pd.DataFrame:
-    """Which networks were read where: one row per network and weights."""
-    rows = []
-    for reading in readings:
-        taps, widths = list(reading.activations), [X.shape[1] for X in reading.activations.values()]
-        about = {"taps": len(taps), "first": taps[0], "last": taps[-1]}
-        rows.append({**reading.labels, **about, "channels": f"{min(widths)} to {max(widths)}"})
-    networks = pd.DataFrame(rows).groupby(["network", "weights"], sort=False)
-    table = networks[["taps", "first", "last", "channels"]].first()
-    table.insert(0, "seeds", networks.size())
-    return table.reset_index()
-
-
 def example_rows(table: pd.DataFrame, *, per_class: int, random_state: int = 0) -> list[int]:
     """Positions of example images: some of each class, spread over its range of scale, by growing scale."""
     rng = np.random.default_rng(random_state)

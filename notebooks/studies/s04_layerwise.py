@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scalebook.claims import load_claims
 from scalebook.paper_tables import COMPARED
-from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, merged_legend, r2_by_tap, short_tap
+from scalelib.linear import fit_linear
+from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, facets, line_facets, merged_legend
 from scalelib.pruning import OUTPUT_TAPS, best_layer
+from scalelib.regression import train_test_splits
 from scalelib.statistics import compare_taps, summarize
 
 CURVES = {"imagenet": "ImageNet weights", "random": "random weights", "shuffled": "shuffled measures"}
 READINGS = {"ols": "least squares", "ridge": "ridge", "pcr": "principal components"}
 READINGS["ridge_unscaled"] = "ridge, unscaled"
+Read = Callable[[str], pd.DataFrame]
 
 
 def scale_histogram(table: pd.DataFrame, *, measure: str = "sqrt_area_ratio", bins: int = 20) -> pd.DataFrame:
@@ -95,20 +98,6 @@ def width_beside(table: pd.DataFrame, projected: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def published_curves(paper: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Table A1, and the figure's labelled points (each 1 + ln of the value drawn), as values of exp(R²)/e by depth."""
-    table, labels = (pd.read_csv(Path(paper) / name) for name in ("table_a1.csv", "figure_labels.csv"))
-    taps = list(dict.fromkeys(table.tap))
-    depth = {tap: i / (len(taps) - 1) for i, tap in enumerate(taps)}
-    parts = []
-    for part, label in ((table, table.r2_test.clip(lower=-50)), (labels, labels.label)):
-        curve, at, value = part.condition.map(CURVES), part.tap.map(depth), np.exp(label - 1)
-        units = part.assign(curve=curve, depth=at, value=value)
-        parts.append(units[["curve", "depth", "value"]])
-    words = [f"{label:.2f} {tap}" for label, tap in zip(labels.label, labels.tap, strict=True)]
-    return parts[0], parts[1].assign(label=words)
-
-
 def answer(table: pd.DataFrame, *, weights: str, network: str | None = None) -> dict[str, Any]:
     """Where the peak of a network (default: the last) is by the pruning rule, and what stands before and after it.
 
@@ -147,7 +136,9 @@ def falls(table: pd.DataFrame, *, paper: str | Path) -> pd.DataFrame:
         peak, last = best_layer(part, estimator=estimator), part.tap.iloc[-1]
         row = {"network": network, "weights": weights, "estimator": estimator, "top1": published.get(network)}
         found.append({**row, "peak_tap": peak, "last_tap": last, **_drop(part, peak, last)})
-    return pd.DataFrame(found).astype({"top1": float})
+    table = pd.DataFrame(found).astype({"top1": float})
+    ranks = {name: own.top1.corr(own["drop"], method="spearman") for name, own in table.groupby("estimator")}
+    return table.assign(rank_correlation=table.estimator.map(ranks))
 
 
 def _drop(rows: pd.DataFrame, peak: str, end: str) -> dict[str, float]:
@@ -157,6 +148,22 @@ def _drop(rows: pd.DataFrame, peak: str, end: str) -> dict[str, float]:
         return dict.fromkeys(names, 0.0)
     found = compare_taps(rows, peak, end, by=[]).iloc[0]
     return dict(zip(names, map(float, found[["mean_difference", "low", "high"]]), strict=True))
+
+
+def read_scales(
+    acts: Mapping[str, np.ndarray], table: pd.DataFrame, curves: pd.DataFrame, *, random_state: int = 0
+) -> pd.DataFrame:
+    """True and read scale of the images that the curves' first split holds out, by tap; each class regressed apart."""
+    depth, parts = dict(zip(curves.tap, curves.depth, strict=True)), []
+    for object_class, rows in table.groupby("object_class").indices.items():
+        true = table.sqrt_area_ratio.to_numpy()[rows]
+        [(train, test)] = train_test_splits(len(rows), 1, random_state=random_state)
+        about = {"image": rows[test], "object_class": object_class, "true": true[test]}
+        for tap, values in acts.items():
+            fit = fit_linear(values[rows][train], true[train, None], "ridge")
+            read = fit.predict(values[rows][test])[:, 0]
+            parts.append(pd.DataFrame({"tap": tap, "depth": depth[tap], **about, "read": read}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def agreement_with_paper(cells: pd.DataFrame) -> pd.DataFrame:
@@ -184,90 +191,95 @@ def example_images(images: Sequence[np.ndarray], titles: Sequence[str], *, boxes
 
 def scale_distribution(histogram: pd.DataFrame) -> Figure:
     """Histogram of the concept measure for each class."""
-    classes = histogram.object_class.unique()
-    columns = min(len(classes), 5)
-    rows = -(-len(classes) // columns)
-    size = (WIDTH, 1.7 * rows + 0.5)
-    fig, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(classes) :]:
-        ax.set_axis_off()
-    for ax, name in zip(axes.flat, classes, strict=False):
+    across = min(5, histogram.object_class.nunique())
+    grid = facets(histogram, height=1.8, col="object_class", col_wrap=across)
+    for name, ax in grid.axes_dict.items():
         part = histogram[histogram.object_class == name]
         ax.stairs(part.images, [*part.low, part.high.iloc[-1]], fill=True, color=COLOURS[0], label="images")
         ax.axvline(part["median"].iloc[0], color=COLOURS[1], ls="--", label="median")
         ax.set_title(f"{name} ({part.images.sum()})", fontsize=8.5)
-    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
-    fig.supxlabel("object scale: square root of box area over image area", fontsize=9)
-    fig.supylabel("number of images", fontsize=9)
+    grid.set_axis_labels("object scale", "images").figure.set_layout_engine("constrained")
+    merged_legend(grid.figure)
+    return grid.figure
+
+
+def by_depth(summary: pd.DataFrame, *, floor: float = -0.5) -> Figure:
+    """R² by relative depth, a small panel per network; values under `floor` are arrows below a line."""
+    under = summary["mean"] < floor
+    shown = summary.assign(r2=summary["mean"].mask(under), network=_short(summary.network))
+    colours = colour_of(shown.curve)
+    across = min(5, shown.network.nunique())
+    grid = line_facets(
+        shown, x="depth", y="r2", hue="curve", style="curve", palette=colours,
+        col="network", col_wrap=across, height=3.2 if across < 3 else 2.0,
+    )  # fmt: skip
+    grid.set(
+        ylim=(floor - 0.1 * (len(colours) + 1), 1),
+        xlim=(-0.12, 1.12),
+        xticks=(0, 0.5, 1),
+        yticks=(-0.5, 0, 0.5, 1),
+    )
+    grid.set_axis_labels("relative depth", "held-out R²")
+    for network, ax in grid.axes_dict.items():
+        ax.axhline(floor, color="#888888", lw=0.8, ls=":")
+        for i, (curve, colour) in enumerate(colours.items()):
+            at = shown.depth[under & (shown.network == network) & (shown.curve == curve)]
+            ax.plot(at, np.full(len(at), floor - 0.1 * (i + 1)), "v", color=colour)
+        ax.set_title(network.replace(", ", "\n"), fontsize=8)
+        ax.label_outer()
+    return grid.figure
+
+
+def _short(names: pd.Series) -> pd.Series:
+    """A network named in full, without what is said of how its weights were stored or made good."""
+    return names.str.split(", ").str[:2].str.join(", ")
+
+
+def all_networks(summary: pd.DataFrame) -> Figure:
+    """Trained curves of all networks in one panel, over what random weights and shuffled measures reach."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.6))
+    along(ax, summary)
     return fig
 
 
-def r2_by_class(summary: pd.DataFrame, *, floor: float = -0.3) -> Figure:
-    """R² against tap, one panel per network, one curve per object class."""
-    return r2_by_tap(summary.assign(curve=summary.object_class), floor=floor, bands=False)
-
-
-def paper_figure(
-    ours: pd.DataFrame, paper: pd.DataFrame, labelled: pd.DataFrame, *, trained: str = "ImageNet weights"
-) -> Figure:
-    """The published figure in its own units, exp(R²)/e, by relative depth; `trained` stands beside ImageNet weights."""
-    fig, axes = plt.subplots(1, len(CURVES), figsize=(WIDTH, 3.4), sharey=True)
-    colours = colour_of(ours.network)
-    markers = dict(zip(colours, MARKERS, strict=False))
-    for ax, curve in zip(axes, CURVES.values(), strict=True):
-        is_trained = curve == CURVES["imagenet"]
-        own = ours[ours.curve == (trained if is_trained else curve)]
-        for network, one in own.groupby("network", sort=False):
-            look = {"color": colours[network], "marker": markers[network], "label": network}
-            ax.plot(one.depth, one.value, **look)
-        theirs, points = paper[paper.curve == curve], labelled[labelled.curve == curve]
-        ax.plot(theirs.depth, theirs.value, "k.:", label="paper, exp(Table A1)/e")
-        ax.plot(points.depth, points.value, "k*", ms=11, label="paper, labelled point")
-        for row in points.itertuples():
-            place = {"xytext": (-5, 7), "textcoords": "offset points", "ha": "right", "fontsize": 8}
-            ax.annotate(row.label, (row.depth, row.value), **place)
-        title = "trained weights" if is_trained else curve
-        ax.set(title=title, xlabel="relative depth of the tap", xlim=(-0.03, 1.03), ylim=(-0.03, 1.0))
-    axes[0].set_ylabel("mean of exp(R²)/e, least squares")
-    merged_legend(fig, axes)
-    return fig
-
-
-def falls_by_accuracy(found: pd.DataFrame) -> Figure:
-    """How far R² falls from its peak to the last features against accuracy (or by weights), by both readings."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 3.6))
-    x, label = "top1", "published top-1 accuracy on ImageNet (%)"
-    if found.top1.isna().all():
-        x, label = "weights", "trained at"
-    parts = found.dropna(subset=x).groupby("estimator", sort=False)
-    for (estimator, part), colour, marker in zip(parts, COLOURS, MARKERS, strict=False):
-        bars = [part["drop"] - part.drop_low, part.drop_high - part["drop"]]
-        ax.errorbar(part[x], part["drop"], yerr=bars, fmt=marker, color=colour, label=READINGS[estimator])
-    for _, row in found[found.estimator == "ridge"].dropna(subset=x).iterrows():
-        ax.annotate(row.network, (row[x], row["drop"]), (4, 4), textcoords="offset points", fontsize=7)
-    ax.axhline(0, color="#555555", lw=0.8)
-    ax.set(xlabel=label, ylabel="fall of R², peak to last features")
-    merged_legend(fig)
-    return fig
-
-
-def choice_table(choice: pd.DataFrame) -> Figure:
-    """For each measure, estimator and class the tap with the highest R², coloured by depth."""
-    panels = list(choice.groupby(["network", "weights"], sort=False))
-    several = choice.groupby("network").weights.nunique().max() > 1
-    rows = choice.groupby(["measure", "estimator"]).ngroups
-    size = (WIDTH, (0.23 * rows + 0.9) * len(panels))
-    fig, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False)
-    for ax, ((network, weights), part) in zip(axes.flat, panels, strict=True):
-        part = part.assign(row=part.measure + ", " + part.estimator, tap=part.tap.map(short_tap))
-        by_class = part.groupby(["row", "object_class"], sort=False)[["depth", "tap"]].first()
-        wide = by_class.unstack(sort=False)
-        sns.heatmap(
-            wide["depth"].astype(float), annot=wide["tap"], fmt="", cmap="cividis", vmin=0, vmax=1, ax=ax,
-            annot_kws={"fontsize": 6.5}, cbar=False,
+def along(
+    ax: Axes, summary: pd.DataFrame, *, names: Sequence[str] = (), floor: float = -0.3, size: float = 9
+) -> None:
+    """R² by relative depth: a line per trained network, named at its end; random weights and shuffled measures in grey."""
+    ax.set(ylim=(floor, 1), xlim=(-0.02, 1.02), xlabel="relative depth", ylabel="held-out R²")
+    ax.axhline(0, color="#888888", lw=0.8)
+    softmax, grid, grey = (
+        summary.tap == "softmax",
+        np.linspace(0, 1, 60),
+        [CURVES["random"], CURVES["shuffled"]],
+    )
+    if summary[softmax]["mean"].min() < floor:
+        ax.text(1, floor + 0.02, "softmax ↓", ha="right", fontsize=size)
+    for curve, hatch, va in zip(grey, ("////", ""), ("bottom", "top"), strict=True):
+        parts = [own for _, own in summary[~softmax & (summary.curve == curve)].groupby("network")]
+        if parts:
+            low, high = (
+                pick([np.interp(grid, own.depth, own[end]) for own in parts], axis=0).clip(floor)
+                for pick, end in ((np.min, "low"), (np.max, "high"))
+            )
+            ax.fill_between(grid, low, high, facecolor="#99999955", edgecolor="#999999", lw=0.5, hatch=hatch)
+            y = {"bottom": high[30] + 0.01, "top": low[30] - 0.01}[va]
+            ax.text(0.5, y, curve, ha="center", va=va, fontsize=size, color="#777777")
+    trained = summary[~softmax & ~summary.curve.isin(grey)]
+    trained = trained[trained.network.isin(names)] if names else trained
+    several = trained.groupby("network").curve.nunique().max() > 1
+    label = trained.curve if several else _short(in_full(trained).network)
+    lines = [own for _, own in trained.assign(label=label).groupby("label", sort=False)]
+    lines.sort(key=lambda own: own["mean"].iloc[-1])
+    ends = np.array([own["mean"].iloc[-1] for own in lines])
+    apart = 0.029 * size / ax.get_window_extent().height * 72 * (1 - floor) * np.arange(len(ends))
+    places = np.maximum.accumulate(ends - apart) + apart
+    places -= (places - ends).mean()
+    for i, (own, place) in enumerate(zip(lines, places, strict=True)):
+        colour, style = COLOURS[i % 6], "-" if i < 6 else "--"
+        ax.plot(own.depth, own["mean"].clip(floor), color=colour, marker=MARKERS[i], ls=style, ms=3.5)
+        tie = {"arrowstyle": "-", "lw": 0.6, "ls": ":", "color": colour, "shrinkB": 3, "relpos": (0, 0.5)}
+        ax.annotate(
+            own.label.iloc[0], (own.depth.iloc[-1], ends[i]), (1.04, place), color=colour, fontsize=size,
+            va="center", textcoords=ax.get_yaxis_transform(), arrowprops=tie, annotation_clip=False,
         )  # fmt: skip
-        ax.set(xlabel="", ylabel="", title=f"{network}, trained at {weights}" if several else network)
-        ax.tick_params(axis="x", labelsize=8, rotation=20 if wide["depth"].shape[1] > 6 else 0)
-        ax.tick_params(axis="y", labelsize=7.5)
-    fig.colorbar(axes[0, 0].collections[0], ax=axes, label="relative depth of the chosen tap", shrink=0.6)
-    return fig
