@@ -143,7 +143,12 @@ class Provenance(Part):
         for name in sorted({*load_profile(root / "profiles" / f"{profile}.yaml").notebooks, *written}):
             self.env.note_dependency(str(folder / name / CARD))
             page = self.page_of(f"{EXECUTED}{profile}/{name}")
-            run: dict[str, Any] = {"name": name, "page": page, "card": None, "status": NOT_RUN}
+            notebook, title = root / "notebooks" / f"{name}.ipynb", name
+            if notebook.is_file():
+                title = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"][0].strip(
+                    "# \n"
+                )
+            run: dict[str, Any] = {"title": title, "page": page, "card": None, "status": NOT_RUN}
             if name in written:
                 card = read_results(folder / name).card.data
                 rows = {CARD: 0} | {file: about["rows"] for file, about in card["tables"].items()}

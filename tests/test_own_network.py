@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from scalelib.errors import DataError
 from scalelib.graph import keras
 from scalelib.results import read_results
 
+BOOK = Path(__file__).parents[1] / "book"
 COLUMNS = {"image_column": "file", "measure_column": "size"}
 
 
@@ -233,6 +236,31 @@ def test_prune_at_a_named_tap_keeps_a_file_that_exists(there, capsys):
     assert "saved as a .keras file" in capsys.readouterr().err
     assert prune(there / "other.keras", "--at", "first") == 2
     assert "say which network" in capsys.readouterr().err
+
+
+def test_the_pages_example_runs_as_it_is_and_shows_what_it_prints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(BOOK / "example.py"))
+    printed = capsys.readouterr().out
+    *rows, last = [line.split() for line in printed.splitlines()]
+    r2 = {tap: float(mean) for tap, mean, *_ in rows[1:]}
+    best = max(r2, key=lambda tap: r2[tap])
+    assert (min(r2[best] - r2["conv1"], r2[best] - r2["pre_softmax"]) > 0.3, len(r2)) == (True, 13)
+    assert last[:2] == ["Cut", "at"]
+    assert "<svg" in (tmp_path / "r2_by_layer.svg").read_text(encoding="utf-8")
+    shown = BOOK / "figures" / "example.txt"
+    assert not shown.is_file() or shown.read_text(encoding="utf-8") == printed, "draw the book's figures anew"
+
+
+def test_the_pages_code_for_a_network_of_ones_own_runs(made, tmp_path, monkeypatch, capsys):
+    table = pd.read_csv(made / "sides.csv").rename(columns={"file": "image", "side": "size"})
+    table[:N_IMAGES].to_csv(tmp_path / "measures.csv", index=False)
+    for name in ("photos", "my.keras"):
+        (tmp_path / name).symlink_to(made / name)
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", (BOOK / "use.md").read_text(encoding="utf-8"), re.DOTALL)[1], {})
+    assert "exp_r2_over_e" in capsys.readouterr().out
+    assert keras.saving.load_model("pruned.keras").output_shape == (None, 1)
 
 
 def test_what_can_be_read_is_listed_and_prune_takes_any_layer_of_it(there, capsys):

@@ -72,6 +72,9 @@ def test_public_name_resolves_to_what_its_module_defines(name: str) -> None:
     value = getattr(scalelib, name)
     assert value.__name__ == name
     assert value.__doc__
+    assert f"\n   {name}\n" in (ROOT / "book" / "api.md").read_text(), "its line in the summary"
+    pages = [path.read_text() for path in (ROOT / "book" / "api").glob("*.md")]
+    assert sum(page.count(f":: scalelib.{name}\n") for page in pages) == 1, "its section"
 
 
 def test_the_package_has_its_version_and_no_module_that_hides_a_public_name() -> None:

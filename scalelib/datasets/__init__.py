@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scalelib.errors import did_you_mean, require
+from scalelib.errors import did_you_mean, refusing, require
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ DATASETS: dict[str, Callable[..., Dataset] | str] = {
     "voc": "scalelib.datasets.voc:load_voc",
     "cub": "scalelib.datasets.voc:load_cub",
     "joined": "scalebook.profiles:join_datasets",
+    "scenes": "notebooks.studies.rendered.scenes:render_scenes",
     "monuseg": "scalelib.slides.collections:load_monuseg",
     "bca": "scalelib.slides.collections:load_bca",
 }
@@ -99,8 +100,9 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     Parameters
     ----------
     name : {"voc", "cub", "monuseg", "bca"} or str
-        See :mod:`scalelib.datasets.voc` and :mod:`scalelib.slides.collections`, or what
-        :func:`register` made known. ``"joined"``, in a checkout: several as one.
+        Photographs (``scalelib.datasets.voc``), tissue (``scalelib.slides.collections``), or what
+        ``register`` of ``scalelib.datasets`` made known. In a checkout also ``"scenes"``, rendered
+        (``n=200`` of them), each object's scale known exactly; and ``"joined"``, several as one.
     **options
         Options of that function.
 
@@ -123,5 +125,6 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     received = f"{name!r}; there are {', '.join(DATASETS)}"
     require(name in DATASETS, "load_dataset", f"no dataset {name!r}", received, did_you_mean(name, DATASETS))
     loader = DATASETS[name]
-    load: Callable[..., Dataset] = resolve_name(loader) if isinstance(loader, str) else loader
-    return load(**options)
+    rule = f"{name!r} needs a part that is missing here; 'joined' and 'scenes' need a checkout"
+    with refusing("load_dataset", rule, loader, causes=ImportError):
+        return (resolve_name(loader) if isinstance(loader, str) else loader)(**options)
