@@ -3,15 +3,14 @@
 ``{scoreboard} glance | claims | table-1 | table-2 | table-a1 | figure | errata``. The build fails if a results file
 differs from its card, a claim's threshold from the record, or if the page of a claim's notebook does not show its evidence.
 
-``{provenance} summary`` counts; ``{provenance} compact | control | paper`` is a table with one row for each notebook that
-the profile names, run or not.
+``{provenance} compact | control | paper`` is a table with one row for each notebook of the profile that was run, and a
+line for those that were not.
 """
 
 from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.osutil import relative_uri
 
 from scalebook import pages
-from scalebook.claims import NOT_RUN, Claim
+from scalebook.claims import Claim
 from scalebook.ledger import PROFILES, Ledger, build_ledger
 from scalebook.profiles import load_profile
 from scalebook.sphinx_ext import EXECUTED, TIERS, anchor_of
@@ -112,12 +111,10 @@ def check_anchors(app: Sphinx, env: BuildEnvironment) -> None:
 class Provenance(Part):
     """One part of the page on provenance."""
 
-    parts = ("summary", *TIERS)
+    parts = tuple(TIERS)
 
     def html(self, part: str, root: Path) -> str:
         try:
-            if part == "summary":
-                return self._summary(root)
             profile, runs = load_profile(root / "profiles" / f"{part}.yaml"), self._runs(root, part)
         except ScalelibError as error:
             raise self.error(f"provenance: {error}") from error
@@ -127,12 +124,6 @@ class Provenance(Part):
         repository = self.config.html_theme_options.get("repository_url")
         values = {"tier": TIERS[part], "profile": part, "needs": needs, "repository": repository}
         return pages.render("provenance.html", runs=runs, **values)
-
-    def _summary(self, root: Path) -> str:
-        counts = Counter(run["status"] for tier in TIERS for run in self._runs(root, tier))
-        shown = [f"{counts[status]} {status}" for status in dict.fromkeys([*RUN.values(), WITHOUT_PAGE, NOT_RUN])
-                 if counts[status]]  # fmt: skip
-        return f"<p>{counts.total()} runs are named by the profiles: {', '.join(shown)}.</p>"
 
     def _runs(self, root: Path, profile: str) -> list[dict[str, Any]]:
         """Each notebook that the profile names or whose results are there, with its card where it was run."""
@@ -145,10 +136,9 @@ class Provenance(Part):
             page = self.page_of(f"{EXECUTED}{profile}/{name}")
             notebook, title = root / "notebooks" / f"{name}.ipynb", name
             if notebook.is_file():
-                title = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"][0].strip(
-                    "# \n"
-                )
-            run: dict[str, Any] = {"title": title, "page": page, "card": None, "status": NOT_RUN}
+                cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+                title = cells[0]["source"][0].strip("# \n")
+            run: dict[str, Any] = {"title": title, "page": page, "card": None}
             if name in written:
                 card = read_results(folder / name).card.data
                 rows = {CARD: 0} | {file: about["rows"] for file, about in card["tables"].items()}

@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import runpy
 import sys
 import traceback
+from contextlib import chdir, redirect_stdout
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from scalebook.ledger import table_of
 from scalelib.plotting import COLOURS, use_style
@@ -42,13 +46,25 @@ FIGURES: dict[str, list[str]] = {
     "s06_early": [],
     # why least squares explodes
     "s07_peak": [],
+    # use: of this module
+    "": ["example"],
 }
+
+
+def example(_read: object, *, narrow: bool) -> Figure:
+    """The figure of the page on use, by running what the page shows; what that prints is kept for the page."""
+    script, printed = ROOT / "book" / "example.py", io.StringIO()
+    with TemporaryDirectory() as folder, chdir(folder), redirect_stdout(printed):
+        axes = runpy.run_path(str(script))["axes"]
+    (ROOT / "book" / "figures" / "example.txt").write_text(printed.getvalue(), encoding="utf-8")
+    axes.figure.set_size_inches((3.73, 2.9) if narrow else (8.23, 3.6))
+    return axes.figure
 
 
 def draw(module: str, name: str, *, narrow: bool) -> None:
     """Draw one figure for pages of one width."""
     use_style()
-    function = getattr(importlib.import_module(f"studies.{module}"), name)
+    function = getattr(importlib.import_module(f"studies.{module}" if module else __name__), name)
     with plt.rc_context({"savefig.bbox": None, "svg.fonttype": "none"}):
         figure, file = function(partial(table_of, ROOT), narrow=narrow), f"{name}-narrow" if narrow else name
         written = io.StringIO()
