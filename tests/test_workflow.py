@@ -44,7 +44,9 @@ def test_a_job_for_each_run_and_each_network_that_is_read_and_each_says_what_it_
     specs = [
         spec for own in sharing if own["cache"] for spec in [*own["networks"], *own.get("prediction", [])]
     ]
-    read = {(s["name"], s.get("weights"), seed) for s in specs for seed in s.get("seeds", [0])}
+    read = {
+        (s["name"], s.get("alpha"), s.get("weights"), seed) for s in specs for seed in s.get("seeds", [0])
+    }
     own = 0 if name == "control" else 12  # the control experiment stands in every book
     found = plan("--forceall", "--config", f"profile={name}", "group_runs=")
     count = jobs(found)

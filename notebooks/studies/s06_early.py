@@ -353,7 +353,7 @@ def relation(relations: pd.DataFrame, *, narrow: bool = False) -> Figure:
             ax.scatter(own.rho, at, s=18, c=filled, edgecolors=COLOURS[0], zorder=3)
         ax.set_title(name)
         ax.set_yticks(range(len(order)), order)
-        ax.set(ylim=(len(order) - 0.5, -0.5), xlim=(-1, 1))
+        ax.set(ylim=(len(order) - 0.5, -0.5), xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1))
     fig.supxlabel("where the object is large: ← coarse, fine →", fontsize="medium")
     return fig
 
