@@ -43,9 +43,9 @@ FIGURES: dict[str, list[str]] = {
         "magnification_of_unseen",
     ],
     # what early layers prefer
-    "s06_early": [],
+    "s06_early": ["coarse_or_fine"],
     # why least squares explodes
-    "s07_peak": [],
+    "s07_peak": ["move_peak", "foretold_rows", "softmax_forms"],
     # use: of this module
     "": ["example"],
 }

@@ -15,13 +15,14 @@ from scipy import stats
 from skimage.util import montage
 
 from scalebook.exact_tests import holm
+from scalebook.ledger import Read
 from scalelib.errors import track
 from scalelib.graph import copy_model, fields, keras
 from scalelib.images import read_image, resize_image
 from scalelib.linear import fit_linear
 from scalelib.networks import Network, Preprocess
 from scalelib.plotting import COLOURS, WIDTH, merged_legend, tap_axis
-from studies.s07_peak import NARROW, WIDE, Read
+from studies.s07_peak import NARROW, WIDE
 
 FREQUENCIES = tuple(float(f) for f in np.geomspace(1 / 64, 0.5, 16).round(5))
 ORIENTATIONS = tuple(range(0, 180, 30))

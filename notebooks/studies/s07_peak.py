@@ -6,7 +6,7 @@ outputs in several forms, the test of a central peak, a printed table's sums; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, count
 from typing import Any
 
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from scipy import special
 
 from scalebook.exact_tests import holm
+from scalebook.ledger import Read
 from scalelib.linear import one_thread
 from scalelib.plotting import COLOURS, WIDTH, merged_legend
 from scalelib.pruning import OUTPUT_TAPS, best_layer
@@ -37,7 +38,6 @@ TOTAL = "total"
 ROWS = "07_interpolation_peak"
 PLACES = {"photographs": "compact", "rendered control": "control"}
 WIDE, NARROW = 8.23, 3.73  # of a key figure, in inches
-Read = Callable[[str], pd.DataFrame]
 
 
 def gaussian_problem(
