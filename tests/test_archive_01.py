@@ -12,7 +12,7 @@ from archive_rows import ARCHIVE, ROOT, agree, archived, patches, photographs, r
 from scalelib.datasets import load_dataset
 from scalelib.results import CARD, read_results
 from scalelib.slides.patches import MAGNIFICATIONS
-from studies import s01_datasets, s04_layerwise
+from studies import s01_datasets
 from studies.s01_datasets import measure_by_rule
 
 NAME = "01_datasets"
@@ -122,11 +122,9 @@ def test_rules_are_measured_again(monuseg_root: Path) -> None:
     agree(f"{NAME}/rules", again, keys=["rule", "magnification"], whole=True, **DIGITS)
 
 
-@recomputes(f"{NAME}/scale", f"{NAME}/scale_counts")
+@recomputes(f"{NAME}/scale_counts")
 @pytest.mark.data
 def test_scales_are_those_of_the_annotations(voc_root: Path) -> None:
     assert settings(NAME)["natural_options"] == settings("04_layerwise_r2")["dataset_options"]
-    table, bars = photographs().table, ["object_class", "low"]
-    agree(f"{NAME}/scale", s04_layerwise.scale_histogram(table), keys=bars, whole=True, **DIGITS)
-    agree(f"{NAME}/scale_counts", s01_datasets.scale_counts(table), keys=bars[:1], whole=True, **DIGITS)
-    agree(f"{NAME}/scale", archived("04_layerwise_r2/scale_histogram"), keys=bars, whole=True)
+    again = s01_datasets.scale_counts(photographs().table)
+    agree(f"{NAME}/scale_counts", again, keys=["object_class"], whole=True, **DIGITS)

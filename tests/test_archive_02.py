@@ -136,6 +136,12 @@ def test_sizes_and_shares_of_predictions_are_those_of_their_factors() -> None:
     assert (windows.object_share == SHARE).all()
 
 
+@recomputes(f"{NAME}/labels_kept")
+def test_labels_kept_are_counted_over_all_pictures() -> None:
+    again = s02_resizing.labels_kept(archived(f"{NAME}/predictions_by_size"))
+    agree(f"{NAME}/labels_kept", again, keys=["network", "weights", *WHERE[1:]], whole=True, abs=1e-5)
+
+
 @recomputes(f"{NAME}/predictions_by_size")
 @pytest.mark.data
 def test_share_of_whole_photographs_is_that_of_the_annotations(

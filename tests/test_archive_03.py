@@ -64,6 +64,13 @@ def test_summary_follows() -> None:
     agree(f"{NAME}/noise_summary", again, keys=["network", "weights", *CURVE], whole=True, **ROUNDED)
 
 
+@recomputes(f"{NAME}/best_taps")
+def test_best_taps_follow_from_the_summary() -> None:
+    again = s03_noise.best_taps(archived(f"{NAME}/noise_summary"))
+    keys = ["network", "weights", *CURVE[:3], "condition"]
+    agree(f"{NAME}/best_taps", again, keys=keys, whole=True, **ROUNDED)
+
+
 @recomputes(f"{NAME}/noise_r2")
 @pytest.mark.data
 @pytest.mark.parametrize(

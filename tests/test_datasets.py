@@ -68,8 +68,6 @@ def test_counts_stand_beside_the_printed_ones_in_the_papers_order():
     cells = beside[beside.magnification != "total"]  # shares are of the cells, not of the totals printed
     sums = cells.groupby("split")[["paper_share", "ours_share", "ours_uncapped_share"]].sum()
     np.testing.assert_allclose(sums.to_numpy(), 1.0)
-    assert s01_datasets.order_of_counts(beside.assign(ours_uncapped=beside.paper * 2)) == (63, 63)
-    assert s01_datasets.order_of_counts(beside.assign(ours_uncapped=-beside.paper)) == (0, 63)
 
 
 def test_variance_divides_as_it_was_built():

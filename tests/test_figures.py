@@ -59,8 +59,10 @@ def datasets_regions() -> Figure:
     square = np.array([[2.0, 2], [5, 2], [5, 5], [2, 5]])
     states = [s01_datasets.COUNTED, s01_datasets.CUT]
     powers = zip((5.0, 20.0), pictures(2), strict=True)
+    mask = np.zeros((12, 12), bool)
+    mask[2:5, 2:5] = True
     return s01_datasets.zoomed_regions(
-        [s01_datasets.Region(image, x, 10 / x, [square, square - 4], states) for x, image in powers]
+        [s01_datasets.Region(image, x, 10 / x, [square, square - 4], states, mask) for x, image in powers]
     )
 
 
@@ -103,15 +105,13 @@ def early_galleries() -> Figure:
 
 
 FIGURES |= {
-    "datasets_counts": lambda: s01_datasets.patches_per_magnification(datasets("table1")),
     "datasets_areas": lambda: s01_datasets.area_distributions(datasets("areas"), datasets("class_means")),
     "datasets_slides": lambda: s01_datasets.slide_areas(datasets("slides"), steps={"factor 4": 4.0}),
-    "datasets_rules": lambda: s01_datasets.rules_compared(datasets("rules"), s01_datasets.RULES),
     "resizing_manipulations": lambda: s02_resizing.manipulation_grid(
-        {name: dict(zip((0.5, 1.0), pictures(2), strict=True)) for name in s02_resizing.MANIPULATIONS}
-    ),
-    "noise_leak_by_kind": lambda: s03_noise.canvas_leak(
-        noise(region="whole map", estimator="ridge", measure="canvas_size"), split="kind"
+        {
+            name: dict(zip((0.5, 1.0), pictures(2)[:, None], strict=True))
+            for name in s02_resizing.MANIPULATIONS
+        }
     ),
     "transfer_learning": lambda: s05_transfer.learning_curves(transfer("history").query("target == 'area'")),
     "transfer_rows": lambda: s05_transfer.rows_of_table_2(
@@ -133,19 +133,11 @@ FIGURES |= {
     ),
     "transfer_texture": lambda: s05_transfer.scale_against_texture(transfer("three_curves")),
     "transfer_unseen": lambda: s05_transfer.estimates(transfer("unseen")),
-    "resizing_predictions": lambda: s02_resizing.predictions(resizing("predictions_by_size")),
-    "resizing_variance": lambda: s02_resizing.variance_by_tap(resizing("variance_by_tap")),
-    "resizing_cosine": lambda: s02_resizing.cosine_by_tap(
-        resizing("cosine_by_tap").query("manipulation == 'resize'")
+    "resizing_features": lambda: s02_resizing.features_by_tap(
+        *(resizing(name).query("network == 'MobileNetV2'") for name in ("variance_by_tap", "cosine_by_tap"))
     ),
     "resizing_sampling": lambda: s02_resizing.sampling(resizing("sampling")),
-    "noise_by_tap": lambda: s03_noise.r2_by_tap(noise(kind="blob", region="whole map")),
-    "noise_padding": lambda: s03_noise.padding_effect(
-        archived("03_noise_inputs/padding_r2").query("condition == 'true'")
-    ),
-    "noise_leak_by_region": lambda: s03_noise.canvas_leak(
-        noise(kind="blob", estimator="ridge", measure="canvas_size"), split="region"
-    ),
+    "noise_by_tap": lambda: s03_noise.r2_by_tap(noise(kind="blob", estimator="ridge", network="MobileNetV2")),
     "layers_scale": lambda: s04_layerwise.scale_distribution(layers("scale_histogram")),
     "layers_curves": lambda: s04_layerwise.all_networks(layers("curves")),
     "layers_estimators": lambda: s04_layerwise.by_depth(s04_layerwise.in_full(layers("estimators"))),
@@ -163,6 +155,7 @@ FIGURES |= {
     **{
         f"{draw.__name__}_{narrow}": partial(draw, archived_or_compact, narrow=narrow)
         for draw in (
+            s01_datasets.label_by_rule,
             s06_early.coarse_or_fine,
             s07_peak.move_peak,
             s07_peak.foretold_rows,

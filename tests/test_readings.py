@@ -14,7 +14,7 @@ from scalelib.graph import keras
 from scalelib.networks import load_network
 from scalelib.regression import layerwise_r2
 from studies import readings
-from studies.readings import any_size, border_free, open_networks, padding_probe, read_by_size
+from studies.readings import any_size, border_free, open_networks, padding_probe
 from studies.s02_resizing import load_pictures, sampling_table
 
 N = 120
@@ -67,7 +67,7 @@ def test_opened_network_gives_what_one_built_for_that_size_gives(size):
 def test_images_of_mixed_sizes_come_back_in_their_order():
     net = padding_probe(padding="same")
     images = [noise_images(1, size, seed)[0] for seed, size in enumerate((24, 16, 24, 32, 16))]
-    acts = read_by_size(net, images)
+    acts = extract(net, images)
     for row, image in enumerate(images):
         alone = extract(net, image[None])["conv3"][0]
         np.testing.assert_allclose(acts["conv3"][row], alone, rtol=1e-4, atol=1e-5)

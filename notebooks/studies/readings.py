@@ -5,7 +5,7 @@ Knows a profile's entries, images and tables; draws nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ from scalelib.regression import layerwise_r2, random_projection
 from studies.plan import take_apart
 
 Activations = Mapping[str, np.ndarray]
+# Gives a checked table of a run, such as "compact/04_layerwise_r2/curves"; key figures are drawn from it.
+Read = Callable[[str], pd.DataFrame]
 # Threads of the regressions: as many as the job's linear algebra was given
 CORES = max(pool["num_threads"] for pool in threadpool_info())
 
@@ -67,20 +69,6 @@ def any_size(net: Network) -> Network:
     # paddings stay as laid out for its own size: where that padded one side only, the grid shifts by a pixel
     opened = load_network(net.model, input_size="any", taps=net.taps, preprocess=net.preprocess)
     return replace(net, model=opened.model, taps=opened.taps, steps=opened.steps, input_size=None)
-
-
-def read_by_size(
-    net: Network, images: Sequence[np.ndarray] | np.ndarray, **options: Any
-) -> dict[str, np.ndarray]:
-    """Pooled activations of images of differing sizes by a network for any size, in the order of the images."""
-    shapes = [np.shape(image)[:2] for image in images]
-    acts: dict[str, np.ndarray] = {}
-    for shape in sorted(set(shapes)):
-        rows = [i for i, other in enumerate(shapes) if other == shape]
-        part = extract(net, np.stack([images[i] for i in rows]), **options)
-        for tap, values in part.items():
-            acts.setdefault(tap, np.empty((len(images), values.shape[1]), np.float32))[rows] = values
-    return acts
 
 
 def border_free(net: Network, smallest: int) -> Network:

@@ -22,10 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
-from skimage.measure import find_contours
+from skimage.measure import find_contours, label
 
-from scalebook.paper_tables import COMPARED, order_kept
-from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, line_facets, merged_legend
+from scalelib.plotting import COLOURS, MARKERS, WIDTH, merged_legend
 from scalelib.slides.nuclei import (
     MIN_AREA,
     READERS,
@@ -39,6 +38,7 @@ from scalelib.slides.nuclei import (
 from scalelib.slides.patches import SPLITS, PatchImages, areas_in_patch, count_table
 from scalelib.slides.slide import MICRONS_TIMES_POWER, Slide, area_mean, from_file
 from scalelib.statistics import interval
+from studies.readings import Read
 from studies.transfer_scores import agreement, class_means, nearest_magnification
 
 SPLIT_COLOURS = {"train": COLOURS[0], "validation": COLOURS[5], "test": COLOURS[2]}
@@ -57,42 +57,6 @@ def beside_paper(
         sums = found[single].groupby("split")[name].sum()
         found[f"{name}_share"] = (found[name] / found["split"].map(sums)).where(single, 1.0)
     return found
-
-
-def order_of_counts(beside: pd.DataFrame) -> tuple[int, int]:
-    """Pairs of magnifications within a split whose counts (of all patches) stand in the paper's order, and all pairs."""
-    rows = beside[(beside["split"] != "total") & (beside["magnification"] != "total")]
-    rows = rows[["split", "paper"]].assign(ours=rows["ours_uncapped"], status=COMPARED)
-    kept, pairs = zip(*(order_kept(part) for _, part in rows.groupby("split")), strict=True)
-    return sum(kept), sum(pairs)
-
-
-def table1_form(beside: pd.DataFrame) -> pd.DataFrame:
-    """The counts as the paper prints them: a row per split and source, a column per magnification."""
-    rows = {
-        (split, label): part.set_index("magnification")[name]
-        for split, part in beside.groupby("split", sort=False)
-        for name, label in _sources(beside).items()
-    }
-    form = pd.DataFrame(rows).T[list(dict.fromkeys(beside["magnification"]))]
-    return form.rename_axis(index=["split", ""], columns=None).astype(int)
-
-
-def _sources(beside: pd.DataFrame) -> dict[str, str]:
-    """Whose patches are counted; all of ours stand apart where a greatest number per slide left some out."""
-    capped = (beside["ours"] != beside["ours_uncapped"]).any()
-    return {"paper": "paper", "ours": "ours"} | ({"ours_uncapped": "ours, all patches"} if capped else {})
-
-
-def patches_per_magnification(beside: pd.DataFrame) -> Figure:
-    """Patches of each magnification, the paper's beside ours, one panel per split; on a log axis, none at zero."""
-    names = _sources(beside)
-    rows = beside[(beside.magnification != "total") & (beside.split != "total")]
-    long = rows.melt(["split", "magnification"], list(names), "source", "patches").replace({"source": names})
-    palette = {"paper": "black", "ours": COLOURS[0], "ours, all patches": COLOURS[4]}
-    curves = {"x": "magnification", "y": "patches", "hue": "source", "style": "source", "col": "split"}
-    grid = line_facets(long[long.patches > 0], palette=palette, height=2.7, **curves)
-    return grid.set(yscale="log", xlabel="magnification").figure
 
 
 def slide_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -122,13 +86,14 @@ def _split_order(column: pd.Series) -> pd.Series:
 
 def split_table(slides: pd.DataFrame) -> pd.DataFrame:
     """Patients, slides, patches and nuclei of each split."""
-    return slides.groupby("split", sort=False).agg(
-        patients=("group", "nunique"),
-        slides=("slide", "size"),
-        without_stated_mpp=("mpp_stated", lambda stated: int((~stated).sum())),
-        patches=("patches", "sum"),
-        nuclei=("nuclei", "sum"),
-    )
+    columns = {
+        "patients": ("group", "nunique"),
+        "slides": ("slide", "size"),
+        "slides without stated µm/px": ("mpp_stated", lambda stated: int((~stated).sum())),
+        "patches": ("patches", "sum"),
+        "nuclei in patches": ("nuclei", "sum"),
+    }
+    return slides.groupby("split", sort=False).agg(**columns).rename_axis(None)
 
 
 # What the reasons in ``Dataset.excluded`` mean.
@@ -171,6 +136,7 @@ class Region:
     mpp: float  # of the patch
     nuclei: list[np.ndarray]  # vertices in pixels of the patch; they may reach beyond it
     states: list[str]
+    mask: np.ndarray  # all nuclei in one, as pixels
     centred: bool = True  # about the centre that the whole series shares
 
 
@@ -208,8 +174,9 @@ def _region(
     x, y = corner.tolist()
     polygons, states = nuclei_in_patch(nuclei, x, y, size, factor=factor)
     pixels = slide.read(x, y, size, magnification=magnification)
+    mask = _mask(nuclei, corner, corner + size * factor, size)
     centred = bool(np.abs(corner - wanted).max() <= 1)
-    return Region(pixels, magnification, float(mpp), polygons, states, centred)
+    return Region(pixels, magnification, float(mpp), polygons, states, mask, centred)
 
 
 def slide_nuclei(nuclei: Path | Outlines) -> Outlines:
@@ -248,9 +215,9 @@ STATE_STYLE: dict[str, dict[str, Any]] = {
 
 
 def zoomed_regions(regions: Sequence[Region], *, columns: int = 4) -> Figure:
-    """Patches of one place at rising magnification, with nuclei outlined, a scale bar, and the next panel's field."""
+    """One place at rising magnification, nuclei outlined, with the next panel's field; last, the first one's nuclei as a mask."""
     rows = -(-(len(regions) + 1) // columns)
-    size = (WIDTH, WIDTH / columns * rows * 1.12)
+    size = (WIDTH, WIDTH / columns * rows * 1.3)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=170)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -261,12 +228,13 @@ def zoomed_regions(regions: Sequence[Region], *, columns: int = 4) -> Figure:
             side = len(region.image) * after.mpp / region.mpp
             corner = (len(region.image) - side) / 2
             ax.add_patch(Rectangle((corner, corner), side, side, fill=False, color="white", lw=0.9))
+    _draw_mask(axes.flat[len(regions)], regions[0])
     seen = [state for state in STATE_STYLE if any(state in region.states for region in regions)]
-    handles = [Line2D([], [], lw=2, label=f"nucleus, {state}", **STATE_STYLE[state]) for state in seen]
-    field: dict[str, Any] = {"color": "white", "marker": "s", "mfc": "none", "ls": "none", "ms": 9}
+    handles = [Line2D([], [], lw=2.5, label=f"nucleus, {state}", **STATE_STYLE[state]) for state in seen]
+    field: dict[str, Any] = {"color": "white", "marker": "s", "mfc": "none", "ls": "none", "ms": 10}
     handles.append(Line2D([], [], label="next panel's field", **field))
-    look = {"facecolor": "#8A4F7D", "labelcolor": "white", "frameon": True, "fontsize": 6.8}
-    axes.flat[len(regions)].legend(handles=handles, loc="center", **look)
+    look = {"facecolor": "#8A4F7D", "labelcolor": "white", "frameon": True, "fontsize": 12, "ncols": 2}
+    fig.legend(handles=handles, loc="outside lower center", **look)
     return fig
 
 
@@ -279,14 +247,22 @@ def _draw_region(ax: Axes, region: Region) -> None:
         ax.plot(*closed.T, lw=width, scalex=False, scaley=False, **STATE_STYLE[state])
     ax.set(xlim=(0, size), ylim=(size, 0))
     length = max((b for b in (1, 5, 10, 20, 50, 100, 200, 500) if b <= 0.36 * size * region.mpp), default=1)
-    left, low, bar = 0.05 * size, 0.93 * size, length / region.mpp
-    behind = (max(bar, 0.25 * size) + 0.05 * size, 0.16 * size)
-    ax.add_patch(Rectangle((0.025 * size, 0.815 * size), *behind, color="black", alpha=0.55, lw=0, zorder=4))
+    left, low, bar = 0.05 * size, 0.94 * size, length / region.mpp
+    behind = (max(bar, 0.42 * size) + 0.05 * size, 0.2 * size)
+    ax.add_patch(Rectangle((0.025 * size, 0.775 * size), *behind, color="black", alpha=0.55, lw=0, zorder=4))
     ax.plot([left, left + bar], [low, low], color="white", lw=2.2, solid_capstyle="butt", zorder=5)
-    ax.text(left, low - 0.025 * size, f"{length} µm", color="white", fontsize=7, va="bottom", zorder=5)
-    counts = f"{region.states.count(COUNTED)} counted, {region.states.count(CUT)} cut"
-    title = f"{region.magnification:g}X, {region.mpp:.2f} µm/px\n{counts}"
-    ax.set_title(title, fontsize=8, fontweight="normal")
+    ax.text(left, low - 0.025 * size, f"{length} µm", color="white", fontsize=12, va="bottom", zorder=5)
+    title = f"{region.magnification:g}X, {region.mpp:.2f} µm/px\n{region.states.count(COUNTED)} counted"
+    ax.set_title(title, fontsize=12, fontweight="normal")
+
+
+def _draw_mask(ax: Axes, region: Region) -> None:
+    """What a mask leaves of the nuclei: each connected part in a colour of its own."""
+    parts, counted = label(foreground(region.mask)), len(areas_in_mask(region.mask))
+    shown = np.random.default_rng(0).permutation(parts.max() + 1)[parts]
+    colours = plt.get_cmap("hsv").with_extremes(bad="black")
+    ax.imshow(np.ma.masked_where(parts == 0, shown), cmap=colours)
+    ax.set_title(f"{region.magnification:g}X as a mask\n{counted} counted", fontsize=12, fontweight="normal")
 
 
 def area_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -384,22 +360,21 @@ def named_by_area(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def slide_areas(slides: pd.DataFrame, *, steps: Mapping[str, float]) -> Figure:
-    """Mean nucleus area of each slide in µm² with its range over magnifications, and factors in area as bars."""
+    """Mean nucleus area of each slide in µm² with its range over magnifications, ascending, and factors in area as bars."""
     ordered = slides.sort_values("mean_um2", kind="stable").reset_index(drop=True)
-    fig, ax = plt.subplots(figsize=(WIDTH, 0.19 * len(ordered) + 1.5))
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.11 * len(ordered) + 1.4))
     colours = ordered.split.map(SPLIT_COLOURS)
     ax.hlines(ordered.index, ordered.low_um2, ordered.high_um2, colors=colours, alpha=0.4, lw=3)
     for marker, (split, colour) in zip(MARKERS, SPLIT_COLOURS.items(), strict=False):
         part = ordered[ordered.split == split]
         ax.plot(part.mean_um2, part.index, marker, color=colour, label=split)
-    ax.set_yticks(ordered.index, ordered.slide, fontsize=7)
     low = ordered.low_um2.min()
-    for row, (label, factor) in enumerate(steps.items()):
-        y = len(ordered) + 0.5 + 1.6 * row
+    for row, (words, factor) in enumerate(steps.items()):
+        y = -3 - 4 * row
         ax.plot([low, low * factor], [y, y], color="black", lw=2, marker="|", ms=7)
-        ax.annotate(label, (low, y), textcoords="offset points", xytext=(4, 3), fontsize=7.5)
-    ax.set(xscale="log", xlabel="mean nucleus area (µm²); line: smallest to largest magnification's mean")
-    ax.set(ylabel="slide", ylim=(-0.7, len(ordered) - 0.3 + 1.6 * len(steps)))
+        ax.annotate(words, (low, y), textcoords="offset points", xytext=(2, 4), fontsize=9)
+    ax.set(xscale="log", xlabel="mean nucleus area (µm²); line: range of the magnifications' means")
+    ax.set(ylabel="slides, ascending", yticks=[], ylim=(y - 1, len(ordered)))
     _log_ticks(ax.xaxis, (1, 1.5, 2, 3, 4, 5, 6, 8))
     merged_legend(fig)
     return fig
@@ -501,29 +476,36 @@ def rule_summary(measured: pd.DataFrame, *, reference: str = "centre") -> pd.Dat
     return found.assign(high=np.exp(log.mean() + half)).reset_index()
 
 
-def rules_compared(rules: pd.DataFrame, words: Mapping[str, str], *, reference: str = "centre") -> Figure:
-    """Each rule's mean area over the reference rule's, by magnification, with intervals over slides.
+def ratios_by_rule(rules: pd.DataFrame) -> pd.DataFrame:
+    """Each rule's mean area over that of the nuclei whose centre is inside: a row per magnification, a column per rule."""
+    words = {"clear": "whole nuclei", "clip": "and cut parts", "pixels": "whole, in pixels"}
+    words["mask"] = "whole, in a mask"
+    ratios = rules.pivot(index="magnification", columns="rule", values="ratio")[list(words)]
+    return ratios.rename(columns=words, index="{:g}X".format).rename_axis(index=None, columns=None)
 
-    Left: what the border does. Right: what measuring in pixels or in a mask does. Log axes of their own.
-    """
-    panels = {"which nuclei count": ("clear", "clip"), "how areas are measured": ("clear", "pixels", "mask")}
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
-    magnifications = sorted(rules.magnification.unique())
-    colours = colour_of(name for name in words if name != reference)
-    markers = dict(zip(colours, MARKERS, strict=False))
-    for ax, (title, names) in zip(axes, panels.items(), strict=True):
-        for place, name in enumerate(names):
-            part = rules[rules.rule == name].sort_values("magnification")
-            x = np.array([magnifications.index(m) for m in part.magnification]) + 0.09 * (place - 1)
-            bars = [part.ratio - part.low, part.high - part.ratio]
-            look = {"color": colours[name], "marker": markers[name], "capsize": 2, "label": words[name]}
-            ax.errorbar(x, part.ratio, yerr=bars, **look)
-        ax.axhline(1, color="#555555", lw=0.9)
-        ax.set_xticks(range(len(magnifications)), [f"{m:g}X" for m in magnifications])
-        ax.set(xlabel="magnification", yscale="log", title=title)
-        _log_ticks(ax.yaxis, (1, 1.1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
-    axes[0].set_ylabel("mean area over that of all nuclei\nwhose centre lies in the patch")
-    merged_legend(fig, ncols=2)
+
+def label_by_rule(read: Read, *, narrow: bool) -> Figure:
+    """Mean nucleus area from outlines and from a mask against magnification, the paper's class means beside them."""
+    shape, size = ((2, 1), (3.73, 6.4)) if narrow else ((1, 2), (8.23, 3.5))
+    fig, axes = plt.subplots(*shape, figsize=size, sharey=True)
+    titles = {"compact": "Tissue (MoNuSeg)", "control": "Control: rendered slides"}
+    for ax, (profile, title) in zip(axes, titles.items(), strict=True):
+        rules = read(f"{profile}/01_datasets/rules").set_index("magnification").sort_index()
+        for place, (rule, words) in enumerate({"mask": "from a mask", "clear": "from outlines"}.items()):
+            part = rules[rules.rule == rule]
+            ax.plot(part.index, part.mean_um2, MARKERS[place] + "-", color=f"C{1 - place}")
+            at, up = (part.index[0], 4) if rule == "mask" else (part.index[3], -14)
+            look = {"textcoords": "offset points", "xytext": (7, up), "color": f"C{1 - place}"}
+            ax.annotate(words, (at, part.mean_um2[at]), **look)
+        if profile == "compact":
+            paper = read(f"{profile}/01_datasets/class_means").set_index("magnification").paper_um2
+            ax.plot(paper, "*:", color="C3", ms=7)
+            ax.annotate("the paper's labels", (15, paper[15] + 5), color="C3")
+        ax.set(title=title, xscale="log", xlabel="magnification", ylim=(0, 115))
+        ax.set_xticks(rules.index.unique(), [f"{m:g}" if m == 8 else f"{m:g}X" for m in rules.index.unique()])
+        ax.minorticks_off()
+    for ax in axes if narrow else axes[:1]:
+        ax.set_ylabel("mean nucleus area (µm²)")
     return fig
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from scalebook.exact_tests import wilson
 from scalelib.activations import extract
@@ -25,7 +26,8 @@ from scalelib.datasets.voc import load_voc
 from scalelib.errors import require
 from scalelib.images import read_image, resize_image
 from scalelib.networks import Network
-from scalelib.plotting import WIDTH, colour_of, line_facets, merged_legend, tap_axis
+from scalelib.plotting import COLOURS, MARKERS, WIDTH, colour_of, merged_legend, tap_axis
+from studies.readings import Read
 from studies.rendered.scenes import CLASSES, render_paired_scenes
 
 # x0, y0, x1, y1 in pixels, half open.
@@ -127,14 +129,6 @@ def _decoded(dataset: Dataset) -> Dataset:
 
 
 MANIPULATIONS = ("resize", "detail", "zoom", "share", "canvas")
-TITLES = {
-    "resize": "resize\n(size × k, share kept)",
-    "detail": "detail\n(shrunk and back)",
-    "zoom": "zoom of a window\n(size × k, share kept)",
-    "share": "share, by cropping\n(size kept, share × k)",
-    "rendered": "share, rendered anew\n(size kept, share × k)",
-    "canvas": "canvas\n(size × k, share ÷ k)",
-}
 
 
 def reframe_all(
@@ -207,23 +201,24 @@ def _window(pixels: np.ndarray, box: Box, share: float) -> tuple[np.ndarray, flo
     return window, 1 - inside.shape[0] * inside.shape[1] / side**2
 
 
-def manipulation_grid(pictures: Mapping[str, Mapping[float, np.ndarray]]) -> Figure:
-    """One picture under every manipulation and factor, all drawn on one scale of pixels."""
+def manipulation_grid(stacks: Mapping[str, Mapping[float, np.ndarray]]) -> Figure:
+    """The first picture under every manipulation (columns) and factor (rows), all drawn on one scale of pixels."""
+    pictures = {name: {k: images[0] for k, images in own.items()} for name, own in stacks.items()}
     factors = sorted(next(iter(pictures.values())))
-    widths = [max(len(by_factor[factor]) for by_factor in pictures.values()) for factor in factors]
-    heights = [max(len(image) for image in by_factor.values()) for by_factor in pictures.values()]
-    size = (WIDTH * 0.6, WIDTH * 0.48 / sum(widths) * sum(heights))
+    widths = [max(len(image) for image in by_factor.values()) for by_factor in pictures.values()]
+    heights = [max(len(by_factor[factor]) for by_factor in pictures.values()) for factor in factors]
+    size = (WIDTH, 0.4 + WIDTH * sum(heights) / sum(widths))
     ratios: dict[str, Any] = {"width_ratios": widths, "height_ratios": heights}
-    fig, axes = plt.subplots(len(heights), len(widths), figsize=size, squeeze=False, **ratios)
-    for row, height, (name, by_factor) in zip(axes, heights, pictures.items(), strict=True):
-        for ax, width, factor in zip(row, widths, factors, strict=True):
+    fig, axes = plt.subplots(len(heights), len(widths), figsize=size, squeeze=False, dpi=170, **ratios)
+    for column, width, (name, by_factor) in zip(axes.T, widths, pictures.items(), strict=True):
+        column[0].set_title(name, loc="center", fontsize=12)
+        for ax, height, factor in zip(column, heights, factors, strict=True):
             half = len(by_factor[factor]) / 2
             ax.imshow(by_factor[factor], extent=(-half, half, -half, half))
             ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2), xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-        row[0].set_ylabel(TITLES[name], fontsize=8, rotation=0, ha="right", va="center")
-    for ax, factor in zip(axes[0], factors, strict=True):
-        ax.set_title(f"k = {factor:g}", loc="center")
+    for ax, factor in zip(axes[:, 0], factors, strict=True):
+        ax.set_ylabel(f"k = {factor:g}", fontsize=12)
     return fig
 
 
@@ -354,34 +349,52 @@ def _explained(values: np.ndarray, n_scales: int) -> float:
     return float(min(explained / (deviations**2).sum(), 1.0)) if varies else np.nan
 
 
-def _who(table: pd.DataFrame) -> pd.DataFrame:
-    """With network and weights in one column."""
-    return table.assign(network=table.network + ", " + table.weights)
+def labels_kept(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Top-1 agreement with the reference by network, manipulation and factor, over all pictures, with Wilson's interval."""
+    weighted = predictions.assign(kept=(predictions.agreement * predictions.n).round())
+    groups = weighted.groupby(["network", "weights", "manipulation", "factor"], sort=False)
+    table = groups[["kept", "n"]].sum()
+    limits = [wilson(kept, n) for kept, n in table.itertuples(index=False)]
+    low, high = np.transpose(limits)
+    return table.assign(kept=table.kept / table.n, low=low, high=high).reset_index()
 
 
-def predictions(table: pd.DataFrame) -> Figure:
-    """Agreement, total variation and accuracy against the factor, for every manipulation; bands are Wilson's intervals."""
-    scores = {"agreement": "top-1 agreement\nwith k = 1", "total_variation": "total variation\nfrom k = 1"}
-    scores["accuracy"] = "accuracy"
-    labels = ["network", "pictures", "manipulation", "factor"]
-    long = _who(table).melt(labels, list(scores), "score", "value").dropna(subset="value")
-    long = long.replace({"score": scores})
-    names = [name for name in TITLES if name in set(table.manipulation)]
-    curves = {"x": "factor", "y": "value", "hue": "network", "style": "pictures"}
-    facets = {"row": "score", "col": "manipulation", "col_order": names}
-    grid = line_facets(long, palette=colour_of(long.network), height=1.75, **curves, **facets)
-    for (name, who, _), rows in _who(table).groupby(["manipulation", "network", "pictures"]):
-        ax, colour = grid.axes_dict[scores["agreement"], name], colour_of(long.network)[who]
-        ax.fill_between(rows.factor, rows.agreement_low, rows.agreement_high, color=colour, alpha=0.12, lw=0)
-    for name, ax in zip(names, grid.axes[0], strict=True):
-        ax.set_title(TITLES[name].splitlines()[0].replace(", ", ",\n").replace(" of ", "\nof "), fontsize=8)
-    for column in grid.axes.T:
-        shown = [ax for ax in column if ax.lines]  # windows have no labels, so no accuracy
-        for ax in column:
-            ax.set_visible(ax in shown)
-            _factor_axis(ax)
-            ax.label_outer() if ax is not shown[-1] else ax.tick_params(labelbottom=True)
-    return grid.set(ylim=(-0.03, 1.03)).figure
+def kept_at(kept: pd.DataFrame, factors: Sequence[float]) -> pd.DataFrame:
+    """The share of labels kept, a row per manipulation, a column per network and factor."""
+    rows = kept[kept.factor.isin(factors)]
+    who = (rows.network + ", " + rows.weights.str.split(",").str[0]).rename("")
+    table = rows.pivot_table("kept", "manipulation", [who, rows.factor.rename("k")], sort=False)
+    return table.rename(columns="{:g}".format, level=1).rename_axis(index=None)
+
+
+def size_is_not_scale(read: Read, *, narrow: bool) -> Figure:
+    """Labels kept against k by a network trained on photographs; at k = ½ by the twins of the control experiment."""
+    shape, size = ((2, 1), (3.73, 6.2)) if narrow else ((1, 2), (8.23, 3.7))
+    fig, (left, right) = plt.subplots(*shape, figsize=size)
+    kept = read("compact/02_resizing_invariance/labels_kept").query("network == 'MobileNetV2'")
+    ends = {"resize": (8, 0), "detail": (10, -4), "zoom": (8, 5), "share": (8, 0), "canvas": (8, -6)}
+    for place, (name, rows) in enumerate(kept.groupby("manipulation", sort=False)):
+        left.plot(rows.factor, rows.kept, MARKERS[place] + "-", color=f"C{place}")
+        at, shift = rows.iloc[0 if name == "detail" else -1], ends[str(name)]
+        look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": f"C{place}"}
+        left.annotate(str(name), (at.factor, at.kept), xytext=shift, **look)
+    _factor_axis(left)
+    left.set(title="Photographs: MobileNetV2", xlim=(0.22, 3.2))
+    kept = read("control/02_resizing_invariance/labels_kept").query("factor == 0.5")
+    halved = {"resize": "the image", "share": "the object's\nshare", "rendered": "the object\nalone"}
+    for place, weights in enumerate(("all scales", "one scale")):
+        rows = kept[kept.weights == weights].set_index("manipulation").loc[list(halved)]
+        y = np.arange(len(rows)) + 0.16 * (2 * place - 1)
+        limits = [rows.kept - rows.low, rows.high - rows.kept]
+        right.errorbar(rows.kept, y, xerr=limits, fmt="os"[place], color=f"C{place}", capsize=2)
+        look = {"textcoords": "offset points", "xytext": (0, -15), "ha": "center", "color": f"C{place}"}
+        right.annotate(f"trained at {weights}", (rows.kept.iloc[0] + 0.2 * place, y[0]), **look)
+    right.set(title="Control: what is halved", xlim=(0, 1.02), xlabel="labels kept", ylim=(2.5, -0.6))
+    right.set_yticks(range(len(halved)), list(halved.values()))
+    left.set(ylim=(-0.02, 1.02), ylabel="labels kept")
+    for axis in (left.yaxis, right.xaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    return fig
 
 
 def _factor_axis(ax: Axes) -> None:
@@ -391,47 +404,19 @@ def _factor_axis(ax: Axes) -> None:
     ax.set(xlabel="factor k", xlim=(0.22, 2.27))
 
 
-def labels_kept(table: pd.DataFrame) -> pd.DataFrame:
-    """Top-1 agreement by network (rows), manipulation and factor (columns), over all pictures with equal weight."""
-    weighted = table.assign(kept=table.agreement * table.n)
-    sums = weighted.groupby(["network", "weights", "manipulation", "factor"], sort=False)[["kept", "n"]].sum()
-    return (sums.kept / sums.n).unstack(["manipulation", "factor"])
-
-
-def variance_by_tap(table: pd.DataFrame) -> Figure:
-    """Share of activation variance that each manipulation explains, by tap; seeds and pictures are averaged."""
-    shown = _who(table).replace({"manipulation": {name: TITLES[name].replace("\n", " ") for name in TITLES}})
-    shown["x"] = shown.groupby("network").tap.transform(lambda taps: pd.factorize(taps)[0])
-    curves = {"x": "x", "y": "variance_explained", "hue": "manipulation", "style": "manipulation"}
-    facets = {"col": "network", "col_wrap": _columns(shown), "facet_kws": {"sharex": False}}
-    grid = line_facets(shown, palette=colour_of(shown.manipulation), height=3.1, **curves, **facets)
-    for who, ax in grid.axes_dict.items():
-        tap_axis(ax, shown.tap[shown.network == who].unique(), label="tap")
-    return grid.set(ylim=(0, None), ylabel="share of variance\nthat k explains").figure
-
-
-def _columns(table: pd.DataFrame) -> int:
-    """Panels in a row: two where taps are many."""
-    return min(table.network.nunique(), 3 if table.groupby("network").tap.nunique().max() < 15 else 2)
-
-
-def cosine_by_tap(table: pd.DataFrame) -> Figure:
-    """Cosine to the reference for every tap and factor, as one heat map per network; seeds and pictures are averaged."""
-    table = _who(table)
-    columns = _columns(table)
-    rows = -(-table.network.nunique() // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH * 1.15, 3.0 * rows), squeeze=False, sharey=True)
-    for ax in axes.flat[table.network.nunique() :]:
-        ax.set_visible(False)
-    for ax, (who, part) in zip(axes.flat, table.groupby("network", sort=False), strict=False):
-        grid = part.pivot_table(index="factor", columns="tap", values="cosine", sort=False).sort_index()
-        drawn = ax.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto", origin="lower")
-        tap_axis(ax, list(grid.columns), label="")
-        ax.set_yticks(range(len(grid)), [f"{k:g}" for k in grid.index], fontsize=8)
-        ax.set_title(who, fontsize=9)
-        ax.grid(False)
-    fig.supylabel("factor k", fontsize=9.5)
-    fig.colorbar(drawn, ax=axes, label="cosine to k = 1", shrink=0.8)
+def features_by_tap(variance: pd.DataFrame, cosine: pd.DataFrame) -> Figure:
+    """Of one network, by tap: the share of variance that each manipulation explains, and the cosine to k = 1 at k = ½."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
+    panels = {"share of variance that k explains": variance.rename(columns={"variance_explained": "value"})}
+    panels["cosine at k = ½ to k = 1"] = cosine[cosine.factor == 0.5].rename(columns={"cosine": "value"})
+    for ax, (title, table) in zip(axes, panels.items(), strict=True):
+        taps = table[table.tap != "softmax"].groupby(["manipulation", "tap"], sort=False).value.mean()
+        for place, (name, rows) in enumerate(taps.groupby("manipulation", sort=False)):
+            ax.plot(rows.to_numpy(), MARKERS[place] + "-", color=COLOURS[place], label=str(name))
+        ax.set_title(title)
+        tap_axis(ax, rows.index.get_level_values("tap"), label="")
+        ax.set_xticks(ax.get_xticks()[:: -(-len(rows) // 6)])
+    merged_legend(fig, axes[:1])
     return fig
 
 
@@ -459,7 +444,7 @@ def sampling_table(
 
 def sampling(table: pd.DataFrame) -> Figure:
     """Agreement for each way of resampling, against the factor and after a change by one pixel."""
-    networks = _who(table).groupby("network", sort=False)
+    networks = table.groupby("network" if table.network.nunique() > 1 else "weights", sort=False)
     heights: dict[str, Any] = {"figsize": (WIDTH, 5.4), "height_ratios": (3, 2), "sharey": "row"}
     fig, axes = plt.subplots(2, len(networks), squeeze=False, **heights)
     colours = colour_of(table.interpolation)
@@ -477,48 +462,7 @@ def sampling(table: pd.DataFrame) -> Figure:
         above.set(title=who, xlim=(0.22, 1.1))
         below.set(xticks=[], xlim=(-0.5, place + 0.5))
     axes[1, 0].set_ylim(0, None)
-    axes[0, 0].set_ylabel("top-1 agreement with k = 1")
-    axes[1, 0].set_ylabel("predictions changed by\none pixel more")
+    axes[0, 0].set_ylabel("labels kept")
+    axes[1, 0].set_ylabel("labels changed by\none pixel more")
     merged_legend(fig, axes[0], ncols=3)
     return fig
-
-
-def size_answers(
-    predictions: pd.DataFrame,
-    cosine: pd.DataFrame,
-    variance: pd.DataFrame,
-    sampling: pd.DataFrame,
-    *,
-    network: str,
-    weights: str,
-    whole: str,
-    windows: str,
-) -> dict[str, Any]:
-    """The numbers of section 4.1 for one network, and the taps where they are found, by the names that the prose glues.
-
-    `whole` and `windows` are the pictures whose features are quoted; predictions are quoted over all whole images.
-    """
-    predictions, cosine, variance, sampling = (
-        table[(table.network == network) & (table.weights == weights)]
-        for table in (predictions, cosine, variance, sampling)
-    )
-    kept = labels_kept(predictions).loc[network, weights]
-    words = {0.25: "quarter", 0.5: "half", 2.0: "double"}
-    numbers: dict[str, Any] = {f"{name}_{words[k]}": value for (name, k), value in kept.items() if k in words}
-    numbers["resize_low"] = kept["resize"].loc[[k for k in kept["resize"].index if 0.75 <= k <= 1.5]].min()
-    halved = predictions[(predictions.manipulation == "share") & (predictions.factor == 0.5)]
-    numbers["padded_half"] = halved.padded.mean()
-    for name, pictures in (("share", windows), ("canvas", windows), ("resize", whole), ("rendered", whole)):
-        rows = variance[(variance.manipulation == name) & (variance.pictures == pictures)]
-        by_tap = rows[rows.tap != "softmax"].set_index("tap").variance_explained
-        if len(by_tap):
-            numbers |= {f"{name}_variance_peak": by_tap.max(), f"{name}_variance_tap": str(by_tap.idxmax())}
-            numbers |= {f"{name}_variance_last": by_tap.iloc[-1], "last_tap": str(by_tap.index[-1])}
-    at = "manipulation == 'resize' and pictures == @whole and tap != 'softmax' and factor == 0.5"
-    half = cosine.query(at).cosine
-    numbers |= {"cosine_first": half.iloc[0], "cosine_last": half.iloc[-1]}
-    for word, filtered in (("on", True), ("off", False)):
-        rows = sampling[(sampling.interpolation == "bilinear") & (sampling.antialias == filtered)]
-        numbers[f"alias_{word}"] = rows[rows.factor == 0.5].agreement.mean()
-        numbers[f"pixel_{word}"] = 1 - rows[rows.change_px == 1].agreement.mean()
-    return {key: value if isinstance(value, str) else float(value) for key, value in numbers.items()}

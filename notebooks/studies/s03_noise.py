@@ -20,11 +20,13 @@ import scipy.special
 from matplotlib.figure import Figure
 
 from scalelib import plotting
+from scalelib.activations import extract
 from scalelib.datasets import Dataset
 from scalelib.networks import Network
+from scalelib.pruning import OUTPUT_TAPS
 from scalelib.regression import layerwise_r2
 from scalelib.statistics import summarize
-from studies.readings import border_free, read_by_size
+from studies.readings import Read, border_free
 
 Kind = Literal["white", "power", "blob"]
 
@@ -201,7 +203,7 @@ def _read_regions(net: Network, noise: Dataset) -> Mapping[str, dict[str, np.nda
     inner = border_free(net, int(noise.table.canvas_size.min()))
     regions = {WHOLE: net.taps, **({INNER: inner.taps} if inner.taps else {})}
     taps = {f"{region}/{tap}": layer for region, own in regions.items() for tap, layer in own.items()}
-    acts = read_by_size(replace(net, taps=taps, steps=inner.steps), noise.images)
+    acts = extract(replace(net, taps=taps, steps=inner.steps), noise.images)
     return {region: {tap: acts[f"{region}/{tap}"] for tap in own} for region, own in regions.items()}
 
 
@@ -215,34 +217,15 @@ def summarize_noise(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def noise_answers(summary: pd.DataFrame, *, network: str, weights: str) -> dict[str, float | str]:
-    """The numbers that the prose quotes for one trained network, random weights beside it, by ridge."""
-    rows = summary[(summary.network == network) & (summary.estimator == "ridge")]
-    own = {"condition": "true", "weights": weights}
-    values: dict[str, float | str] = {"answer_network": f"{network} ({weights})"}
-    for word, measure in (("length", "correlation_length"), ("canvas", "canvas_size")):
-        for ending, of in (("", weights), ("_random", "random")):
-            chosen = own | {"weights": of, "measure": measure}
-            curve = _by_tap(rows, kind="blob", region=WHOLE, **chosen)
-            values[f"{word}_best{ending}"] = float(curve.max())
-            values[f"{word}_best_tap{ending}"] = str(curve.idxmax())
-    inner = rows[rows.tap != "softmax"]
-    curve = _by_tap(inner, kind="blob", region=WHOLE, measure="correlation_length", **own)
-    values |= {"length_last": float(curve.iloc[-1]), "last_tap": str(curve.index[-1])}
-    shuffled = _by_tap(rows, kind="blob", region=WHOLE, condition="shuffled", weights=weights)
-    values["shuffled_best"] = float(shuffled.max())
-    places = inner.groupby(["kind", "region"], sort=False)
-    canvas = {place: _by_tap(part, measure="canvas_size", **own) for place, part in places}
-    values |= {f"kind_{kind}": float(canvas[kind, WHOLE].max()) for kind, _ in canvas}
-    tap = str(canvas["blob", INNER].index[-1])  # the last with border-free positions
-    inside = {"inner_whole": canvas["blob", WHOLE][tap], "inner_free": canvas["blob", INNER][tap]}
-    return values | {"inner_tap": tap} | {name: float(value) for name, value in inside.items()}
-
-
-def _by_tap(rows: pd.DataFrame, **labels: str) -> pd.Series:
-    for column, label in labels.items():
-        rows = rows[rows[column] == label]
-    return rows.set_index("tap")["mean"]
+def best_taps(summary: pd.DataFrame) -> pd.DataFrame:
+    """Where ridge reads each measure best, and how well at the last layer of features, by network, noise and region."""
+    rows = summary[(summary.estimator == "ridge") & ~summary.tap.isin(OUTPUT_TAPS)]
+    by = ["network", "weights", "kind", "measure", "region", "condition"]
+    groups = rows.groupby(by, sort=False)
+    best = rows.loc[groups["mean"].idxmax()].set_index(by)
+    found = best[["tap", "mean", "low", "high"]].rename(columns={"mean": "r2"})
+    last = groups[["tap", "mean"]].last().set_axis(["last_tap", "r2_last"], axis=1)
+    return found.join(last).reset_index()
 
 
 def noise_gallery(images: Sequence[np.ndarray], titles: Sequence[str], lengths: pd.DataFrame) -> Figure:
@@ -269,28 +252,57 @@ def noise_gallery(images: Sequence[np.ndarray], titles: Sequence[str], lengths: 
 
 
 def r2_by_tap(summary: pd.DataFrame) -> Figure:
-    """Held-out R² of both measures, one panel per network and measure, one line per weights and estimator."""
-    panels = summary.network + ": " + summary.measure.map(MEASURES)
-    return _curves(summary, panel=panels, curve=summary.weights + ", " + summary.estimator)
+    """Held-out R² on blob noise, one panel per weights: canvas size over the whole map and border-free, pattern scale."""
+    curve = summary.measure.map(MEASURES).str.removesuffix(" in px") + ", " + summary.region
+    return plotting.r2_by_tap(summary.assign(network=summary.weights, curve=curve), floor=-0.5)
 
 
-def padding_effect(summary: pd.DataFrame) -> Figure:
-    """Canvas size read from small networks that differ in nothing but padding."""
-    curve = summary.network + ", " + summary.region
-    return _curves(summary, panel=summary.weights, curve=curve, label="R², canvas size in px")
-
-
-def canvas_leak(summary: pd.DataFrame, *, split: Literal["kind", "region"]) -> Figure:
-    """Canvas size read at each tap, with one line per kind of noise or per region of the map."""
+def best_by_kind(best: pd.DataFrame) -> pd.DataFrame:
+    """Best R² of canvas size over the whole map, a row per network, a column per kind of noise."""
+    rows = best.query("measure == 'canvas_size' and condition == 'true' and region == @WHOLE")
+    who = rows.network + ", " + rows.weights.str.split(",").str[0]
     names = {"white": "white noise", "power": "1/f noise", "blob": "blob noise"}
-    panels = summary.network + ", " + summary.weights
-    return _curves(summary, panel=panels, curve=summary[split].replace(names), label="R², canvas size in px")
+    table = rows.pivot_table("r2", who.rename(None), "kind", sort=False)[list(names)]
+    return table.rename(columns=names).rename_axis(columns=None)
 
 
-def _curves(
-    summary: pd.DataFrame, *, panel: pd.Series, curve: pd.Series, label: str = "held-out R²"
-) -> Figure:
-    fig = plotting.r2_by_tap(summary.assign(network=panel, curve=curve), floor=-0.5)
-    for ax in fig.axes:
-        ax.set_ylabel(label if ax.get_ylabel() else "")
+def padding_tells_size(read: Read, *, narrow: bool) -> Figure:
+    """R² of canvas size against relative depth, averaged over the whole map and away from borders."""
+    shape, size = ((2, 1), (3.73, 6.4)) if narrow else ((1, 2), (8.23, 3.6))
+    fig, axes = plt.subplots(*shape, figsize=size, sharey=True)
+    tables = [
+        read("compact/03_noise_inputs/noise_summary").query(
+            "network in ['InceptionV3', 'MobileNetV2'] and weights != 'random'"
+        ),
+        read("control/03_noise_inputs/noise_summary").query("weights == 'all scales'"),
+        read("control/03_noise_inputs/padding_r2").query("weights == 'with ReLU'"),
+    ]
+    table = pd.concat(tables).query("kind == 'blob' and measure == 'canvas_size' and condition == 'true'")
+    table = table[(table.estimator == "ridge") & ~table.tap.isin(OUTPUT_TAPS)]
+    words = {
+        "control": "control",
+        "same padding": "random, zero padding",
+        "valid padding": "random, no padding",
+    }
+    for place, (network, own) in enumerate(table.groupby("network", sort=False)):
+        depth = {tap: at for at, tap in enumerate(own.tap[own.region == WHOLE])}
+        for ax, region in zip(axes, (WHOLE, INNER), strict=True):
+            rows = own[own.region == region]
+            x = rows.tap.map(depth) / (len(depth) - 1)
+            look = {
+                "color": f"C{place}",
+                "marker": plotting.MARKERS[place],
+                "label": words.get(str(network), network),
+            }
+            ax.plot(x, rows["mean"], **look)
+            ax.fill_between(x, rows.low, rows.high, color=f"C{place}", alpha=0.15, lw=0)
+            ax.set(
+                title=f"Mean over the {region}",
+                xlabel="relative depth",
+                xlim=(-0.03, 1.03),
+                ylim=(-0.3, 1.03),
+            )
+    axes[1].set_title("Only where no border is seen")
+    axes[0].set_ylabel("R² of canvas size")
+    plotting.merged_legend(fig, axes[:1], ncols=2 if narrow else 5)
     return fig
