@@ -27,7 +27,7 @@ LAYERS, TRANSFER, LONG = "04_layerwise_r2", "05_histopathology_transfer", "02_re
 LIBRARY = [str(path) for house in ("scalelib", "notebooks/studies", "scalebook") for path in Path(house).rglob("*.py")]
 PAGES = [
     str(path)
-    for place in ("_*.yml", "paper/*", "book/*.*", "book/_static/*", "scalebook/templates/*", "book/executed/compact/*.ipynb", "results/compact/*/*")
+    for place in ("_*.yml", "paper/*", "book/*.*", "book/api/*", "book/_static/*", "scalebook/templates/*", "book/executed/compact/*.ipynb", "results/compact/*/*")
     for path in Path().glob(place)
 ]
 
@@ -126,7 +126,7 @@ rule figures:
         [f"results/{profile}/{name}/card.json" for profile in SHOWN for name in GIVEN[profile]],
         [path for path in PAGES if path.startswith("results")],
         LIBRARY,
-        "workflow/draw_figures.py",
+        "workflow/draw_figures.py", "book/example.py",
     output: directory("book/figures")
     log: ".cache/logs/figures.log"
     threads: 1
