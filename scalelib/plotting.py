@@ -15,15 +15,15 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe & Ito (2008), without yellow, which is too faint on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# The hues of Okabe & Ito (2008) without yellow, dark enough on white for a line's label (the first four) or a line.
+COLOURS = ("#0072B2", "#C8500A", "#008561", "#B55289", "#3A9AD9", "#BD8400", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 WIDTH = 7.2  # of a full-width figure, in inches
 
 
 CONDITION_STYLE = {
     "ImageNet weights": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "random weights": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
+    "random weights": {"color": "#BD8400", "marker": "s", "linestyle": "--"},
     "shuffled measures": {"color": "#777777", "marker": "^", "linestyle": ":"},
 }
 

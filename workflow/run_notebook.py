@@ -49,8 +49,8 @@ def run(
     named = not override or label not in (None, profile)
     _require(named, "parameters that differ from a profile's need a --label of their own", f"{override}")
     source = ROOT / "notebooks" / f"{name}.ipynb"
-    parameters = {**settings[name], **(override or {}), "profile": label or profile}
-    check_parameters(source, parameters)
+    # All of them, so that one cell shows what the run was made with.
+    parameters = check_parameters(source, {**settings[name], **(override or {}), "profile": label or profile})
     target = ROOT / "book" / "executed" / (label or profile) / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial.ipynb")
@@ -84,9 +84,13 @@ def _clean(path: Path) -> None:
         for noise in ("papermill", "execution"):
             cell.metadata.pop(noise, None)
         tags = cell.metadata.get("tags", [])
-        injected = {"parameters", "injected-parameters"} & set(tags)
-        if cell.cell_type == "code" and (injected or cell.source.startswith(("import", "from"))):
-            cell.metadata["tags"] = [*tags, *({"hide-input"} - set(tags))]
+        if "parameters" in tags:
+            cell.metadata["tags"] = ["parameters", "remove-cell"]
+        elif "injected-parameters" in tags:
+            cell.metadata |= {
+                "tags": [*tags, "hide-input"],
+                "mystnb": {"code_prompt_show": "Code: parameters of this run"},
+            }
         for output in cell.get("outputs", []):
             for mime, content in output.get("data", {}).items():
                 if mime.endswith("image/png"):
