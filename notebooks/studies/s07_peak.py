@@ -37,6 +37,7 @@ EXPONENTS = (0.05, 0.1, 0.25, 0.5, 1.0)
 TOTAL = "total"
 ROWS = "07_interpolation_peak"
 PLACES = {"photographs": "compact", "rendered control": "control"}
+FLOOR = -300.0  # of R² where figures end
 WIDE, NARROW = 8.23, 3.73  # of a key figure, in inches
 
 
@@ -337,15 +338,15 @@ def falls_at_one(tables: Mapping[str, pd.DataFrame], *, narrow: bool = False) ->
     for (title, estimator), rows in shown.groupby(["title", "estimator"]):
         name, colour, _, line = ESTIMATORS[str(estimator)]
         for _, own in rows.groupby(["network", "weights", "tap"]):
-            panels[title].plot(own.ratio, own["median"].clip(lower=-300), color=colour, lw=0.5, alpha=0.3)
+            panels[title].plot(own.ratio, own["median"].clip(lower=FLOOR), color=colour, lw=0.5, alpha=0.3)
         middle = rows.groupby("near")["median"].median()
         panels[title].plot(middle, color=colour, ls=line, lw=2.2)
-        place = {"ols": (1.15, -20, "left"), "ridge": (0.3, 0.6, "center")}[str(estimator)]
+        place = {"ols": (1.15, -20, "left"), "ridge": (0.3, 1.05, "center")}[str(estimator)]
         panels[title].text(*place[:2], name, color=colour, ha=place[2], fontweight="bold")
     for title, ax in panels.items():
         ax.set_title(f"{title}, {shown[shown.title == title].groupby(['panel', 'tap']).ngroups} layers")
         _ratio_axis(ax)
-    return _finished(fig, lowest=-300, top=3)
+    return _finished(fig, lowest=FLOOR, top=3)
 
 
 def moved_peak(curves: pd.DataFrame, *, width: int) -> Figure:
@@ -359,16 +360,16 @@ def moved_peak(curves: pd.DataFrame, *, width: int) -> Figure:
     for ax in panels.values():
         _log_axis(ax, (10, 30, 100, 300, 1000), "training images, n")
     panels[titles["projected"]].axvline(width, color="#777777", lw=0.9, ls=":")
-    return _finished(fig, lowest=-300)
+    return _finished(fig, lowest=FLOOR)
 
 
 def foretold(curves: pd.DataFrame, rows: pd.DataFrame, *, narrow: bool = False) -> Figure:
     """Least squares against training images, with where it should be worst (dotted) and what Table A1 prints (dots)."""
-    named = curves.assign(panel=curves.network + " " + curves.tap)
+    named = curves.assign(panel=curves.network + "\n" + curves.tap)
     fig, panels = _panels(named, "panel", narrow=narrow, across=2)
     kinds = {False: (TRAINED, COLOURS[1], "o", "-"), True: (UNTRAINED, COLOURS[5], "s", "--")}
     for (network, weights, tap), own in curves.groupby(["network", "weights", "tap"], sort=False):
-        ax, (name, colour, marker, line) = panels[f"{network} {tap}"], kinds[weights == "random"]
+        ax, (name, colour, marker, line) = panels[f"{network}\n{tap}"], kinds[weights == "random"]
         for estimator, part in own.groupby("estimator"):
             if estimator == "ols":
                 ax.plot(
@@ -384,14 +385,14 @@ def foretold(curves: pd.DataFrame, rows: pd.DataFrame, *, narrow: bool = False) 
             elif name == TRAINED:
                 ax.plot(part.n_train, part["median"], color=COLOURS[0], ls="-.", label=f"ridge, {name}")
     for row in rows.itertuples():
-        ax, (name, colour, marker, _) = panels[f"{row.network} {row.tap}"], kinds[row.weights == "random"]
+        ax, (name, colour, marker, _) = panels[f"{row.network}\n{row.tap}"], kinds[row.weights == "random"]
         ax.axvline(row.foretold, color="#777777", lw=0.9, ls=":")
         if np.isfinite(row.printed):
             ax.axhline(row.printed, color=colour, lw=0.8, ls=(0, (1, 2)), label=f"Table A1, {name}")
     ticks = (64, 128, 256, 512) if curves.n_train.min() > 50 else (16, 64, 256, 1024)
     for ax in panels.values():
         _log_axis(ax, ticks, "training images, n")
-    return _finished(fig, lowest=-1500)
+    return _finished(fig, lowest=max(curves["median"].min(), -3000))
 
 
 def forms_of_output(scores: pd.DataFrame, *, narrow: bool = False) -> Figure:
@@ -403,7 +404,10 @@ def forms_of_output(scores: pd.DataFrame, *, narrow: bool = False) -> Figure:
         _estimators(ax, own.assign(form=own.tap.map(forms.index)), "form")
         ax.set_title(str(panel).split(", int8")[0])
         ax.set_xticks(range(len(forms)), forms, rotation=60, ha="right", rotation_mode="anchor")
-    return _finished(fig, lowest=scores["median"].min())
+        worst = own["median"].min()
+        if worst < FLOOR:
+            ax.text(-0.3, FLOOR, f"↓ least squares: {worst:,.0f}".replace("-", "−"))
+    return _finished(fig, lowest=max(scores["median"].min(), FLOOR))
 
 
 def _panels(
