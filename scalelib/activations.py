@@ -55,7 +55,7 @@ def extract(
         Its own preprocessing is applied, and images are brought to its ``input_size``; with
         ``input_size=None`` every image is read at its own size, batched with others of that size.
     images : ndarray of shape (n, height, width, 3), sequence or iterable
-        Pixels or paths, anything that :func:`scalelib.images.read_image` takes. Decoded in threads a
+        Pixels or paths, anything that ``scalelib.images.read_image`` takes. Decoded in threads a
         bounded number ahead: beside the result, memory does not grow with their number.
     taps : str or iterable of str, optional
         Which taps, by any name that the network knows. Default: all.
@@ -65,7 +65,7 @@ def extract(
         Default: 32, on a GPU 256. The last batch is filled up, so that every batch has one shape and the
         graph is built once. Another size may change the last bits of an activation.
     resize, interpolation, antialias
-        Policy and kernel; see :func:`scalelib.images.resize_image`.
+        Policy and kernel; see ``scalelib.images.resize_image``.
     workers : int, optional
         Threads that decode, resize and preprocess. Default: one a core that this process may use, at most 16.
     cache : path-like, optional
@@ -100,7 +100,8 @@ def extract(
     --------
     >>> from scalelib.networks import load_network
     >>> net = load_network("MobileNet", weights="random", alpha=0.25, input_size=32)
-    >>> acts = extract(net, np.zeros((3, 40, 50, 3), np.uint8), taps=["conv_pw_1", "softmax"])
+    >>> images = np.zeros((3, 40, 50, 3), np.uint8)
+    >>> acts = extract(net, images, taps=["conv_pw_1", "softmax"])
     >>> {tap: values.shape for tap, values in acts.items()}
     {'conv_pw_1': (3, 16), 'softmax': (3, 1000)}
     """

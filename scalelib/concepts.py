@@ -260,7 +260,8 @@ def sensitivity(
     >>> net = load_network("MobileNet", weights="random", alpha=0.25, input_size=32)
     >>> direction = np.eye(256)[0]
     >>> rcv = RCV(direction, 0.0, 1.0, r2=0.5, angle=10.0, tap="conv_pw_13")
-    >>> sensitivity(net, rcv, np.zeros((2, 32, 32, 3), np.uint8), output=7, of="pre_softmax").shape
+    >>> images = np.zeros((2, 32, 32, 3), np.uint8)
+    >>> sensitivity(net, rcv, images, output=7, of="pre_softmax").shape
     (2,)
     """
     from scalelib.activations import as_images, read_batches, tap_reader

@@ -244,7 +244,8 @@ def describe(net: Network) -> pd.DataFrame:
 
     Examples
     --------
-    >>> table = describe(load_network("VGG16", weights="random", input_size=32, include_top=False))
+    >>> net = load_network("VGG16", weights="random", input_size=32, include_top=False)
+    >>> table = describe(net)
     >>> table.receptive_field.tolist()
     [5, 14, 40, 92, 196]
     """

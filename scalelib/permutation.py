@@ -84,7 +84,8 @@ def permutation_test(
     --------
     >>> rng = np.random.default_rng(0)
     >>> size = rng.uniform(size=40)
-    >>> acts = {"noise": rng.normal(size=(40, 5)), "size": size[:, None] + rng.normal(size=(40, 5)) / 9}
+    >>> acts = {"noise": rng.normal(size=(40, 5))}
+    >>> acts["size"] = size[:, None] + rng.normal(size=(40, 5)) / 9
     >>> test = permutation_test(acts, size, permutations=19, repeats=2)
     >>> dict(zip(test.tap, test.p_max.round(2) <= 0.05))
     {'noise': False, 'size': True}

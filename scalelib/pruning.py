@@ -33,7 +33,7 @@ def best_layer(
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`scalelib.regression.layerwise_r2`, of one network with one set of weights: columns
+        From :func:`scalelib.layerwise_r2`, of one network with one set of weights: columns
         ``tap``, ``r2_test`` and, where they matter, ``condition``, ``estimator``, ``measure``,
         ``object_class``. Taps stand in the order of the network.
     estimator, measure : str, default="ridge", "sqrt_area_ratio"
@@ -133,10 +133,10 @@ def choose_and_report(
     test_size : float, default=0.3
         Share held out in each of them.
     candidates : iterable of str, optional
-        See :func:`best_layer`.
+        See :func:`scalelib.best_layer`.
     random_state : int, default=0
     n_jobs : int, optional
-        Threads over taps and splits, as in :func:`scalelib.regression.layerwise_r2`.
+        Threads over taps and splits, as in :func:`scalelib.layerwise_r2`.
 
     Returns
     -------
@@ -149,13 +149,14 @@ def choose_and_report(
     Raises
     ------
     DataError
-        If a half is too small to be split, and as :func:`scalelib.regression.layerwise_r2`.
+        If a half is too small to be split, and as :func:`scalelib.layerwise_r2`.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> size = rng.uniform(size=80)
-    >>> acts = {"early": rng.normal(size=(80, 4)), "late": size[:, None] + rng.normal(size=(80, 4)) / 9}
+    >>> acts = {"early": rng.normal(size=(80, 4))}
+    >>> acts["late"] = size[:, None] + rng.normal(size=(80, 4)) / 9
     >>> choose_and_report(acts, size, repeats=3).tap.tolist()
     ['late', 'late']
     """

@@ -265,7 +265,8 @@ def layerwise_r2(
     --------
     >>> rng = np.random.default_rng(0)
     >>> size = rng.uniform(size=60)
-    >>> acts = {"early": rng.normal(size=(60, 8)), "late": size[:, None] + rng.normal(size=(60, 8)) / 9}
+    >>> acts = {"early": rng.normal(size=(60, 8))}
+    >>> acts["late"] = size[:, None] + rng.normal(size=(60, 8)) / 9
     >>> table = layerwise_r2(acts, size, repeats=3)
     >>> means = table.groupby(["tap", "condition"]).r2_test.mean()
     >>> bool(means["late", "true"] > 0.9), bool(means["early", "true"] < 0.2)
@@ -346,7 +347,8 @@ def learning_curve(
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 30))
     >>> y = X.sum(axis=1) + 3 * rng.normal(size=200)
-    >>> curve = learning_curve({"tap": X}, y, train_sizes=[10, 31, 140], estimators="ols")
+    >>> sizes = [10, 31, 140]
+    >>> curve = learning_curve({"tap": X}, y, train_sizes=sizes, estimators="ols")
     >>> int(curve.groupby("n_train").r2_test.median().idxmin())
     31
     """

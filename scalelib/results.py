@@ -408,7 +408,7 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     Parameters
     ----------
     folder : path-like
-        A folder that :meth:`Run.write` wrote.
+        A folder that :meth:`scalelib.Run.write` wrote.
 
     Returns
     -------

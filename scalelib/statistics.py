@@ -136,9 +136,9 @@ def summarize(
 
     Examples
     --------
-    >>> table = pd.DataFrame({"tap": "late", "repeat": [0, 1], "n_train": 70, "n_test": 30,
-    ...                       "r2_test": [0.5, 0.7]})
-    >>> summarize(table, by=["tap"]).round(3)[["tap", "units", "mean", "sd", "paper_label"]]
+    >>> columns = {"repeat": [0, 1], "n_train": 70, "n_test": 30, "r2_test": [0.5, 0.7]}
+    >>> summary = summarize(pd.DataFrame({"tap": "late", **columns}), by=["tap"])
+    >>> summary[["tap", "units", "mean", "sd", "paper_label"]].round(3)
         tap  units  mean     sd  paper_label
     0  late      2   0.6  0.141        0.605
     """
@@ -199,8 +199,9 @@ def compare_taps(
 
     Examples
     --------
-    >>> table = pd.DataFrame({"tap": ["a"] * 3 + ["b"] * 3, "repeat": [0, 1, 2] * 2, "n_train": 70,
-    ...                       "n_test": 30, "r2_test": [0.5, 0.6, 0.7, 0.3, 0.5, 0.5]})
+    >>> r2 = {"a": [0.5, 0.6, 0.7], "b": [0.3, 0.5, 0.5]}
+    >>> table = pd.DataFrame(r2).melt(var_name="tap", value_name="r2_test")
+    >>> table = table.assign(repeat=[0, 1, 2] * 2, n_train=70, n_test=30)
     >>> float(compare_taps(table, "a", "b", by=[]).mean_difference.iloc[0].round(3))
     0.167
     """

@@ -41,8 +41,9 @@ class Dataset:
 
     Examples
     --------
-    >>> table = pd.DataFrame({"image": ["a"], "object_class": ["disc"], "area_ratio": [0.25]})
-    >>> Dataset("one disc", np.zeros((1, 8, 8, 3), np.uint8), table).table.area_ratio.item()
+    >>> table = pd.DataFrame([{"image": "a", "object_class": "disc", "area_ratio": 0.25}])
+    >>> disc = Dataset("one disc", np.zeros((1, 8, 8, 3), np.uint8), table)
+    >>> disc.table.area_ratio.item()
     0.25
     """
 
@@ -117,8 +118,10 @@ def load_dataset(name: str, **options: Any) -> Dataset:
 
     Examples
     --------
-    >>> table = pd.DataFrame({"image": ["a"], "object_class": ["disc"], "area_ratio": [0.25]})
-    >>> register("disc", lambda side=8: Dataset("one disc", np.zeros((1, side, side, 3), np.uint8), table))
+    >>> table = pd.DataFrame([{"image": "a", "object_class": "disc", "area_ratio": 0.25}])
+    >>> def disc(side=8):
+    ...     return Dataset("one disc", np.zeros((1, side, side, 3), np.uint8), table)
+    >>> register("disc", disc)
     >>> load_dataset("disc", side=16).images.shape
     (1, 16, 16, 3)
     """
