@@ -99,6 +99,7 @@ async function checkPage(context, name, width) {
     if (options.screenshots) await shoot(page, name, `${width}-${scheme}`);
     await accessibility(page, name, view());
   }
+  await moves(page, name, width);
   await page.close();
 }
 
@@ -122,6 +123,23 @@ async function accessibility(page, name, view) {
     for (const node of nodes) {
       const why = id === "color-contrast" ? node.any[0]?.message.match(/contrast of [\d.]+ \(.*?\)/)?.[0] : help;
       report(name, `axe ${id}`, `${node.target.join(" ")}: ${why ?? help}`, view);
+    }
+  }
+}
+
+// What can be moved: from one end of a slider to the other its words change, those of the numbers below it too.
+async function moves(page, name, view) {
+  for (const widget of await page.locator(".move").all()) {
+    const id = await widget.getAttribute("id");
+    const sliders = await widget.locator("input[type=range]").all();
+    if (!sliders.length) report(name, "move", `${id} has nothing to move`, view);
+    for (const slider of sliders) {
+      const said = [];
+      for (const key of ["Home", "End"]) {
+        await slider.press(key);
+        said.push([await slider.getAttribute("aria-valuetext"), await widget.locator(".move-words").textContent()]);
+      }
+      if (said[0].some((words, i) => words === said[1][i])) report(name, "move", `${id} says the same at both ends: ${said[0]}`, view);
     }
   }
 }

@@ -36,6 +36,8 @@ test("every planted defect is found, in the views that show it", () => {
   assert.match(stdout, /link: nowhere.html leads to no file/);
   assert.match(stdout, /link: #nobody has no such anchor/);
   assert.doesNotMatch(stdout, /link: #twice/);
+  assert.match(stdout, /move: stuck says the same at both ends: 2,R² 0.5 {2}\[390, 1440\]/);
+  assert.match(stdout, /move: empty has nothing to move {2}\[390, 1440\]/);
 });
 
 test("a folder without a page is refused by name", () => {
