@@ -126,7 +126,7 @@ rule figures:
         [f"results/{profile}/{name}/card.json" for profile in SHOWN for name in GIVEN[profile]],
         [path for path in PAGES if path.startswith("results")],
         LIBRARY,
-        "workflow/draw_figures.py", "book/example.py",
+        "workflow/draw_figures.py", "book/example.py", "book/_static/move.json",
     output: directory("book/figures")
     log: ".cache/logs/figures.log"
     threads: 1

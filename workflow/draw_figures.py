@@ -1,13 +1,16 @@
 """Draw the book's key figures from checked tables in ``results/``: ``python workflow/draw_figures.py``.
 
 Each becomes ``book/figures/NAME.svg`` and ``NAME-narrow.svg`` for ``{key-figure} NAME``: text stays text, black is the
-page's own colour, and the palette's colours can be set by the page's style for the dark scheme.
+page's own colour, and the palette's colours can be set by the page's style for the dark scheme. What a reader can move
+becomes ``book/figures/move-NAME.html``, which ``book/_static/move.js`` draws.
 """
 
 from __future__ import annotations
 
+import base64
 import importlib
 import io
+import json
 import re
 import runpy
 import sys
@@ -16,8 +19,10 @@ from contextlib import chdir, redirect_stdout
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from scalebook.ledger import table_of
@@ -51,6 +56,13 @@ FIGURES: dict[str, list[str]] = {
 }
 
 
+# What a reader can move, by name: columns of tables, and how its pictures are rendered.
+MOVED = json.loads((ROOT / "book" / "_static" / "move.json").read_text(encoding="utf-8"))
+PAGE = """<link rel="stylesheet" href="../_static/move.css"><script defer src="../_static/move.js"></script>
+<section class="move" id="move-{0}" hidden></section><script type="application/json" id="move-{0}-data">{1}</script>
+"""
+
+
 def example(_read: object, *, narrow: bool) -> Figure:
     """The figure of the page on use, by running what the page shows; what that prints is kept for the page."""
     script, printed = ROOT / "book" / "example.py", io.StringIO()
@@ -81,14 +93,30 @@ def draw(module: str, name: str, *, narrow: bool) -> None:
     plt.close("all")
 
 
+def move(name: str, *, tables: dict[str, list[str]], **rendered: dict[str, Any]) -> None:
+    """Write the numbers and pictures of what a reader can move, in HTML that a page includes."""
+    runs = {f"{profile}/{table}": table for table in tables for profile in ("compact", "control")}
+    cells = {run: table_of(ROOT, run)[tables[table]] for run, table in runs.items()}
+    data = {run: json.loads(rows.to_json(orient="values", double_precision=3)) for run, rows in cells.items()}
+    for render, options in rendered.items():
+        scenes = getattr(importlib.import_module("studies.rendered.scenes"), render)(**options)
+        strip = io.BytesIO()
+        plt.imsave(strip, np.concatenate(scenes.images, axis=1), format="jpeg")
+        data["pictures"] = f"data:image/jpeg;base64,{base64.b64encode(strip.getvalue()).decode()}"
+        data["boxes"] = scenes.table[["box_x0", "box_y0", "box_x1", "box_y1"]].to_numpy().tolist()
+    html = PAGE.format(name, json.dumps(data, separators=(",", ":")))
+    (ROOT / "book" / "figures" / f"move-{name}.html").write_text(html, encoding="utf-8")
+
+
 def main() -> int:
     """Draw all; a figure that fails keeps no other from being drawn."""
     (ROOT / "book" / "figures").mkdir(exist_ok=True)
     failed = False
-    for module, name in [(module, name) for module, names in FIGURES.items() for name in names]:
+    figures = [(module, name) for module, names in FIGURES.items() for name in names]
+    drawn = [partial(draw, *figure, narrow=narrow) for figure in figures for narrow in (False, True)]
+    for job in drawn + [partial(move, name, **given) for name, given in MOVED.items()]:
         try:
-            draw(module, name, narrow=False)
-            draw(module, name, narrow=True)
+            job()
         except Exception:
             traceback.print_exc()
             failed = True
