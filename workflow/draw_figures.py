@@ -33,11 +33,10 @@ sys.path.append(str(ROOT / "notebooks"))  # where studies lies
 # By study module: its functions ``NAME(read, *, narrow)`` that draw a figure of this name.
 FIGURES: dict[str, list[str]] = {
     # the images
-    "s01_datasets": [],
+    "s01_datasets": ["label_by_rule"],
     # image size is not object scale
-    "s02_resizing": [],
-    #
-    "s03_noise": [],
+    "s02_resizing": ["size_is_not_scale"],
+    "s03_noise": ["padding_tells_size"],
     # where is scale read?
     "s04_layerwise": [],
     # does pruning help?, and what magnification is this?
