@@ -81,6 +81,16 @@ def noise(**chosen: str) -> pd.DataFrame:
     return table
 
 
+def under_names_of_the_control(name: str) -> pd.DataFrame:
+    """What two key figures read: the archive, and in the control's place rows of it under the control's names."""
+    kept = s02_resizing.labels_kept(resizing("predictions_by_size"))
+    table = kept if name.endswith("labels_kept") else archived(name.partition("/")[2])
+    if name.startswith("compact") or name.endswith("padding_r2"):
+        return table
+    own = table[table.network == "SqueezeNet"].assign(network="control").replace({"zoom": "rendered"})
+    return pd.concat([own.assign(weights=weights) for weights in ("all scales", "one scale")])
+
+
 @figure
 def layers_examples() -> Figure:
     boxes = pd.DataFrame({"box_x0": [2.0], "box_y0": [3.0], "box_x1": [8.0], "box_y1": [7.0]})
@@ -135,6 +145,10 @@ FIGURES |= {
     "transfer_unseen": lambda: s05_transfer.estimates(transfer("unseen")),
     "resizing_features": lambda: s02_resizing.features_by_tap(
         *(resizing(name).query("network == 'MobileNetV2'") for name in ("variance_by_tap", "cosine_by_tap"))
+    ),
+    "resizing_key": lambda: s02_resizing.size_is_not_scale(under_names_of_the_control, narrow=False),
+    "noise_key": lambda: s03_noise.padding_tells_size(
+        lambda name: under_names_of_the_control(name).query("weights != 'one scale'"), narrow=True
     ),
     "resizing_sampling": lambda: s02_resizing.sampling(resizing("sampling")),
     "noise_by_tap": lambda: s03_noise.r2_by_tap(noise(kind="blob", estimator="ridge", network="MobileNetV2")),

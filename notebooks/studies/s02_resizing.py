@@ -413,7 +413,7 @@ def features_by_tap(variance: pd.DataFrame, cosine: pd.DataFrame) -> Figure:
         taps = table[table.tap != "softmax"].groupby(["manipulation", "tap"], sort=False).value.mean()
         for place, (name, rows) in enumerate(taps.groupby("manipulation", sort=False)):
             ax.plot(rows.to_numpy(), MARKERS[place] + "-", color=COLOURS[place], label=str(name))
-        ax.set_title(title)
+        ax.set_ylabel(title)
         tap_axis(ax, rows.index.get_level_values("tap"), label="")
         ax.set_xticks(ax.get_xticks()[:: -(-len(rows) // 6)])
     merged_legend(fig, axes[:1])

@@ -304,5 +304,5 @@ def padding_tells_size(read: Read, *, narrow: bool) -> Figure:
             )
     axes[1].set_title("Only where no border is seen")
     axes[0].set_ylabel("R² of canvas size")
-    plotting.merged_legend(fig, axes[:1], ncols=2 if narrow else 5)
+    plotting.merged_legend(fig, axes[:1], ncols=2 if narrow else 5, fontsize=9)
     return fig
