@@ -118,6 +118,7 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     const LOW = -0.25; // of both axes of held-out values: what lies beyond stands at the edge
     const HIGH = 1.1;
+    const SPLIT = "Points and squares are of images that one split held out, each class by its own regression.";
     const ticks = [0, 0.5, 1].map((value) => [value, String(value)]);
     let set, marks, width;
     const place = (tap) => `${set.taps.indexOf(tap) + 1}\u00a0of\u00a0${set.taps.length}`;
@@ -154,7 +155,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const frames = examples().map(frame);
       marks = { scatter, points, curve, ring, label, frames, cut };
       const hidden = set.pictures ? "" : " The photographs are not shown.";
-      const key = html("p", {}, `Squares: solid, the true scale; dashed, the scale read.${hidden}`);
+      const key = html("p", {}, `Squares: solid, the true scale; dashed, the scale read.${hidden} ${SPLIT}`);
       const row = html("div", { class: "move-frames" }, ...frames.map(({ root }) => root));
       stage.replaceChildren(scatter.root, curve.root, row, key);
       layer.show();
