@@ -99,6 +99,7 @@ def archive(source: Path, profile: str = "compact", *, classes: int = 2, **chang
     net = SimpleNamespace(name="Net", weights="random", weights_seed=5, weights_digest="cd" * 32)
     tables = {
         "table1_sums": pd.DataFrame([SUMS]),
+        "peaks": table,
         "table1_corrections": pd.DataFrame([FIX] * 1234),
     }
     Run(folder.name, profile=profile, parameters={}, folder=folder).write(tables, datasets=[data], networks=[net])  # fmt: skip
@@ -171,7 +172,7 @@ def test_a_number_or_figure_that_is_not_there_fails_the_build(source, text, mess
         show(source, text)
 
 
-LINES = "Data: :results:`table1_sums.csv`."
+LINES = "Data: :results:`table1_sums.csv`, :results:`peaks.csv`."
 
 
 def words(page: str) -> str:
@@ -212,7 +213,7 @@ def test_a_row_of_provenance_holds_what_the_card_says_and_links_page_and_files(s
     assert 'href="executed/compact/07_interpolation_peak.html"' in page
     downloads = re.findall(r'href="(\.\./_downloads/[^"]+)"', page)
     files = {Path(link).name for link in downloads if (out / link).is_file()}
-    assert files == {"card.json", "table1_corrections.csv", "table1_sums.csv"}
+    assert files == {"card.json", "peaks.csv", "table1_corrections.csv", "table1_sums.csv"}
     boxes = re.findall(r'"provenance-scroll" tabindex="0" role="region" aria-label="([^"]+)"', page)
     assert boxes == [TIERS["compact"]]  # scrolls by keyboard, and is named; profiles without a run have none
 
