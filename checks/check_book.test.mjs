@@ -40,6 +40,20 @@ test("every planted defect is found, in the views that show it", () => {
   assert.match(stdout, /move: empty has nothing to move {2}\[390, 1440\]/);
 });
 
+test("what is cut off, too small or too far down is found at the width where it matters", () => {
+  const { stdout } = check(join(HERE, "planted"), "--only", "book/");
+  for (const [problem, width] of [
+    ["images.html: first screen: the first figure begins at 1\\d{3} px", 1440],
+    ["pruning.html: first screen: no figure", 1440],
+    ["images.html: table: table.wide “.*” is \\d+ px wider than its column", 1440],
+    ["images.html: table: table.folded “.*” is \\d+ px wider than its column", 1440],
+    ["images.html: code: cut off at the right by \\d+ px: a line .*", 1440],
+    ["images.html: small text: 3.\\d px in a figure: small", 390],
+  ])
+    assert.match(stdout, new RegExp(`^book/${problem} {2}\\[${width} light, ${width} dark\\]$`, "m"));
+  assert.doesNotMatch(stdout, /table.fits|in a figure: large|reaches/);
+});
+
 test("a folder without a page is refused by name", () => {
   const { status, stderr } = check(join(HERE, "no-such-book"));
   assert.equal(status, 2);

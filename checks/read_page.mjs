@@ -1,6 +1,6 @@
 // What is looked for in one page. `readPage` runs inside the browser and so refers to nothing outside itself.
 
-export async function readPage(scheme) {
+export async function readPage({ scheme, topic }) {
   const problems = [];
   const found = (rule, detail) => problems.push({ rule, detail });
   const name = (element) =>
@@ -42,7 +42,7 @@ export async function readPage(scheme) {
     found("width", `the page is ${document.scrollingElement.scrollWidth - width} px too wide`);
   const scrolls = (element) => /auto|scroll/.test(getComputedStyle(element).overflowX);
   for (const element of document.querySelectorAll("main article *")) {
-    if (element.closest("mjx-container mjx-container, mjx-assistive-mml, .headerlink, .sr-only, .visually-hidden")) continue;
+    if (element.closest("svg *, mjx-container mjx-container, mjx-assistive-mml, .headerlink, .sr-only, .visually-hidden")) continue;
     const box = element.getBoundingClientRect();
     if (box.width < 2 || box.right <= width + 1) continue;
     let holder = element.parentElement;
@@ -51,6 +51,36 @@ export async function readPage(scheme) {
     const parent = element.parentElement.getBoundingClientRect();
     if ((!holder || holder === document.documentElement || holder === document.body) && parent.right <= width + 1)
       found("width", `${name(element)} reaches ${Math.round(box.right - width)} px beyond the edge`);
+  }
+
+  // Wide enough for all: nothing is cut off, in what is folded away neither, and a topic's figure is on its first screen.
+  const inside = (element, holder) => {
+    while (holder && !scrolls(holder) && holder.localName !== "article") holder = holder.parentElement;
+    return holder ? element.scrollWidth - holder.clientWidth : 0;
+  };
+  const folded = [...document.querySelectorAll("main details:not([open])")];
+  if (width > 1200) {
+    const first = document.querySelector("main figure, main .key-figure, main .cell_output img");
+    const top = first ? first.getBoundingClientRect().top + scrollY : Infinity;
+    if (topic && top > 900) found("first screen", first ? `the first figure begins at ${Math.round(top)} px` : "no figure");
+    for (const fold of folded) fold.open = true;
+    for (const table of document.querySelectorAll("main article table")) {
+      const over = inside(table, table.parentElement);
+      const head = table.innerText.trim().split(/\n/)[0].slice(0, 60);
+      if (over > 1) found("table", `${name(table)} “${head}” is ${over} px wider than its column`);
+    }
+    for (const code of document.querySelectorAll("main article pre")) {
+      const longest = code.innerText.split("\n").reduce((one, other) => (other.length > one.length ? other : one), "");
+      const over = inside(code, code);
+      if (over > 1) found("code", `cut off at the right by ${over} px: ${longest.trim().slice(0, 60)}`);
+    }
+    for (const fold of folded) fold.open = false;
+  } else {
+    for (const text of document.querySelectorAll("main svg text")) {
+      const matrix = text.getScreenCTM();
+      const size = matrix && text.getClientRects().length ? Math.hypot(matrix.a, matrix.b) * parseFloat(getComputedStyle(text).fontSize) : 9;
+      if (size < 8.95) found("small text", `${size.toFixed(1)} px in a figure: ${text.textContent.trim().slice(0, 40)}`);
+    }
   }
 
   const ids = [...document.querySelectorAll("[id], a[name]")].map((element) => element.id || element.name);
