@@ -95,8 +95,10 @@ def _errata(root: Path) -> str:
 
 
 def check_anchors(app: Sphinx, env: BuildEnvironment) -> None:
-    """Refuse a claim that points to a line which an executed page does not have."""
+    """Refuse a claim that points to a line which an executed page does not have; let pages link to claims."""
     claims = ledger_of(Path(app.srcdir)).claims if PAGE in env.found_docs else []
+    slugs = {f"claim-{claim.id}": (0, f"claim-{claim.id}", claim.claim) for claim in claims}
+    env.metadata[PAGE].setdefault("myst_slugs", {}).update(slugs)  # for links such as scoreboard.md#claim-…
     for docname in sorted(name for name in env.found_docs if name.startswith(EXECUTED)):
         there = {name for node in env.get_doctree(docname).findall(nodes.target) for name in node["ids"]}
         for claim in claims:
