@@ -97,8 +97,13 @@ document.addEventListener("DOMContentLoaded", () => {
     const { controls, draw } = make(JSON.parse(document.getElementById(`${id}-data`).textContent), stage, words);
     place.replaceChildren(html("div", { class: "move-controls" }, ...controls), stage, words);
     place.hidden = false;
-    const redraw = () => draw(stage.clientWidth < 600 ? stage.clientWidth : (stage.clientWidth - 24) / 2);
-    window.addEventListener("resize", redraw);
+    let drawn;
+    function redraw() {
+      const width = stage.clientWidth;
+      if (width !== drawn) draw(width < 600 ? width : (width - 24) / 2);
+      drawn = width;
+    }
+    new ResizeObserver(() => requestAnimationFrame(redraw)).observe(stage); // a page's styles may come after its script
     redraw();
   }
 
