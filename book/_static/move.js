@@ -219,6 +219,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   start("move-peak", (data, stage, words) => {
     const FLOOR = -1e4;
+    const KEY = "Lines: median over splits; bands: 10 % to 90 % of them. d: how many dimensions a layer's channels span.";
     // Linear above zero, logarithmic below: a dive to −2 and one to −200 are both seen.
     const bend = (value) => (value >= 0 ? value : -Math.log10(1 - value));
     const networks = new Map(); // by name, then by layer: dimensions, and by estimator [n, median, low, high]
@@ -275,14 +276,14 @@ document.addEventListener("DOMContentLoaded", () => {
       }
       const cut = (value) => clamp(value, floor, 1);
       marks = { bars: html("div", { class: "move-bars" }) };
-      for (const [name, style, title, dy] of [["ols", "move-b", "least squares", 20], ["ridge", "move-a", "ridge", -12]]) {
+      for (const [name, style, title, dy] of [["ols", "move-b", "least squares", 24], ["ridge", "move-a", "ridge", -12]]) {
         band(sweep[name].map(([n, , low, high]) => [n, cut(low), cut(high)]), style);
         line(sweep[name].map(([n, median]) => [n, cut(median)]), style);
         add("text", { x: box.left + 6, y: py(cut(sweep[name][0][1])) + dy, class: `${style}-text` }, title);
         const ring = add("circle", { r: 6, class: `move-ring ${style}` });
         marks[name] = (n, value) => fill(ring, { cx: px(n), cy: py(cut(value)) }, []);
       }
-      stage.replaceChildren(root, marks.bars);
+      stage.replaceChildren(root, marks.bars, html("p", {}, KEY));
       images.show();
     }
 
