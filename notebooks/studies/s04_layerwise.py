@@ -248,11 +248,8 @@ def along(
     """R² by relative depth: a line per trained network, named at its end; random weights and shuffled measures in grey."""
     ax.set(ylim=(floor, 1), xlim=(-0.02, 1.02), xlabel="relative depth", ylabel="held-out R²")
     ax.axhline(0, color="#888888", lw=0.8)
-    softmax, grid, grey = (
-        summary.tap == "softmax",
-        np.linspace(0, 1, 60),
-        [CURVES["random"], CURVES["shuffled"]],
-    )
+    softmax, grid = summary.tap == "softmax", np.linspace(0, 1, 60)
+    grey = [CURVES["random"], CURVES["shuffled"]]
     if summary[softmax]["mean"].min() < floor:
         ax.text(1, floor + 0.02, "softmax ↓", ha="right", fontsize=size)
     for curve, hatch, va in zip(grey, ("////", ""), ("bottom", "top"), strict=True):
@@ -263,23 +260,139 @@ def along(
                 for pick, end in ((np.min, "low"), (np.max, "high"))
             )
             ax.fill_between(grid, low, high, facecolor="#99999955", edgecolor="#999999", lw=0.5, hatch=hatch)
-            y = {"bottom": high[30] + 0.01, "top": low[30] - 0.01}[va]
-            ax.text(0.5, y, curve, ha="center", va=va, fontsize=size, color="#777777")
+            x, y, ha = (1, high[35:].max(), "right") if hatch else (0, low[:25].min(), "left")
+            ax.text(x, y, curve, ha=ha, va=va, fontsize=size, color="#777777")
     trained = summary[~softmax & ~summary.curve.isin(grey)]
-    trained = trained[trained.network.isin(names)] if names else trained
+    if names:
+        trained = trained.set_index("network").loc[list(names)].reset_index()
     several = trained.groupby("network").curve.nunique().max() > 1
-    label = trained.curve if several else _short(in_full(trained).network)
+    label = _short(trained.curve if several else in_full(trained).network)
     lines = [own for _, own in trained.assign(label=label).groupby("label", sort=False)]
+    looks = {own.label.iloc[0]: i for i, own in enumerate(lines)}
     lines.sort(key=lambda own: own["mean"].iloc[-1])
     ends = np.array([own["mean"].iloc[-1] for own in lines])
     apart = 0.029 * size / ax.get_window_extent().height * 72 * (1 - floor) * np.arange(len(ends))
     places = np.maximum.accumulate(ends - apart) + apart
     places -= (places - ends).mean()
-    for i, (own, place) in enumerate(zip(lines, places, strict=True)):
+    for own, end, place in zip(lines, ends, places, strict=True):
+        i = looks[own.label.iloc[0]]
         colour, style = COLOURS[i % 6], "-" if i < 6 else "--"
-        ax.plot(own.depth, own["mean"].clip(floor), color=colour, marker=MARKERS[i], ls=style, ms=3.5)
+        if own.network.iloc[0] == PUBLISHED:
+            colour, style = plt.rcParams["text.color"], ":"
+        inside = own["mean"] >= floor
+        ax.plot(own.depth, own["mean"].where(inside), color=colour, marker=MARKERS[i], ls=style, ms=3.5)
+        ax.plot(own.depth[~inside], 0 * own.depth[~inside] + floor + 0.02, "v", color=colour)
         tie = {"arrowstyle": "-", "lw": 0.6, "ls": ":", "color": colour, "shrinkB": 3, "relpos": (0, 0.5)}
         ax.annotate(
-            own.label.iloc[0], (own.depth.iloc[-1], ends[i]), (1.04, place), color=colour, fontsize=size,
+            own.label.iloc[0], (own.depth.iloc[-1], end), (1.04, place), color=colour, fontsize=size,
             va="center", textcoords=ax.get_yaxis_transform(), arrowprops=tie, annotation_clip=False,
         )  # fmt: skip
+
+
+FOLDER = "04_layerwise_r2"
+SHOWN = ["InceptionV3", "ResNet50 v1.5", "DenseNet169", "MobileNetV2", "MobileNet 0.25", "SqueezeNet"]
+PUBLISHED = "the paper's InceptionV3"
+
+
+def where_scale_is_read(read: Read, *, narrow: bool) -> Figure:
+    """Photographs, strong and weak networks over the published curve; and the control's twins."""
+    shape, size = ((2, 1), (3.73, 6.6)) if narrow else ((1, 2), (8.23, 3.9))
+    fig, axes = plt.subplots(*shape, figsize=size, width_ratios=None if narrow else [1.6, 1])
+    _finding(axes, read, SHOWN, size=7 if narrow else 9)
+    return fig
+
+
+def hero(read: Read, *, narrow: bool) -> Figure:
+    """The method, layer by layer, and what it finds."""
+    small = 7 if narrow else 9
+    fig = plt.figure(figsize=(3.73, 8.4) if narrow else (9.4, 5))
+    shape, shares = ((2, 1), "height_ratios") if narrow else ((1, 2), "width_ratios")
+    options: dict[str, Any] = {shares: [1, 1.9 if narrow else 1.45]}
+    method, finding = fig.subfigures(*shape, **options)
+    axes = finding.subplots(2, 1, height_ratios=[1.15, 1])
+    _finding(axes, read, [SHOWN[0], *SHOWN[3:]], size=small)
+    curves = read(f"compact/{FOLDER}/curves")
+    own = curves[(curves.network == SHOWN[0]) & (curves.curve == CURVES["imagenet"])]
+    _method(method.subplots(), own.iloc[::2].reset_index(), size=small)
+    return fig
+
+
+def _method(ax: Axes, own: pd.DataFrame, *, size: float) -> None:
+    """A network's layers from left to right, and under each the R² that is read from it."""
+    best, words = int(own["mean"].argmax()), dict[str, Any](ha="center", fontsize=size)
+    ax.set_axis_off()
+    ax.set(xlim=(-1.6, len(own) - 0.3), ylim=(0, 10))
+    ax.add_patch(plt.Rectangle((-1.5, 7.3), 0.9, 2, facecolor="#99999955", edgecolor="#999999"))
+    ax.add_patch(plt.Rectangle((-1.2, 7.8), 0.4, 0.9, color=COLOURS[1]))
+    ax.text(-1.05, 6.7, "image", **words)
+    for i, row in own.iterrows():
+        height = 2.4 - 0.3 * i
+        colour = COLOURS[1 if i == best else 0]
+        ax.add_patch(plt.Rectangle((i - 0.25, 8.3 - height / 2), 0.5, height, color=colour, alpha=0.75))
+        ax.text(i, 6.7, row.tap, **words)
+        for start, end in (((i - 0.65, 8.3), (i - 0.3, 8.3)), ((i, 6.5), (i, 5.5)), ((i, 4.7), (i, 3.9))):
+            ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#999999"})
+        ax.plot([i - 0.2, i - 0.07, i + 0.07, i + 0.2], [5.1] * 4, "o", color=colour, ms=3.5)
+        ax.bar(i, 2.6 * row["mean"], 0.5, 0.9, color=colour, alpha=0.75)
+        ax.text(i, 1 + 2.6 * row["mean"], f"{row['mean']:.2f}", **words)
+    ax.plot([best + 0.5] * 2, [0.9, 9.6], "--", color=COLOURS[1])
+    ax.text(best + 0.5, 9.7, "cut here", color=COLOURS[1], **words)
+    for y, text in ((5.1, "channels,\naveraged"), (2.2, "R² of a\nregression,\nheld-out\nimages")):
+        ax.text(-1.05, y, text, va="center", **words)
+    ax.text((len(own) - 1) / 2, 0.1, "at which layer can the size of the object be read?", **words)
+
+
+def _finding(axes: Sequence[Axes], read: Read, names: Sequence[str], *, size: float) -> None:
+    """Networks on photographs over Table A1's column for ImageNet weights, by the depth of its layers; and the twins."""
+    photographs, control = (read(f"{profile}/{FOLDER}/curves") for profile in ("compact", "control"))
+    depth = photographs[photographs.network == SHOWN[0]].drop_duplicates("tap").set_index("tap").depth
+    cells = read(f"compact/{FOLDER}/table_a1").query("condition == 'imagenet'")
+    paper = cells[["tap"]].assign(network=PUBLISHED, weights="imagenet", curve=CURVES["imagenet"])
+    paper = paper.assign(depth=cells.tap.map(depth), mean=cells.paper)
+    along(axes[0], pd.concat([photographs, paper]), names=[*names, PUBLISHED], size=size)
+    along(axes[1], control, size=size)
+    for ax, own, title in (
+        (axes[0], depth, f"On photographs (layers of {SHOWN[0]})"),
+        (
+            axes[1],
+            control.drop_duplicates("tap").set_index("tap").depth,
+            "Rendered control: twins",
+        ),
+    ):
+        own = own.iloc[np.linspace(0, len(own) - 1, 4).round().astype(int)]
+        ax.set_title(title, fontsize=size + 1)
+        ax.set_xticks(own, own.index)
+        ax.set(xlabel="", ylabel="R²" if ax is axes[1] else "held-out R²")
+        ax.tick_params(labelsize=size)
+
+
+def peaks_and_falls(read: Read, *, narrow: bool) -> Figure:
+    """By network, best first: where scale, nuclei and magnification are read best, and how far R² falls from there."""
+    falls = in_full(read(f"compact/{FOLDER}/falls")).sort_values("top1", kind="stable")
+    depth = read(f"compact/{FOLDER}/curves").drop_duplicates(["network", "tap"])[["network", "tap", "depth"]]
+    tissue = read("compact/05_histopathology_transfer/readout_answers").rename(columns={"best_tap": "tap"})
+    answers = read(f"compact/{FOLDER}/answers").rename(columns={"peak_tap": "tap"})
+    full = falls.network.drop_duplicates()
+    place = {name.split(" (2015)")[0].split(",")[0]: i for i, name in enumerate(full)}
+    shape, size, small = ((2, 1), (3.73, 7.4), 7) if narrow else ((1, 2), (8.23, 4.2), 9)
+    fig, (left, right) = plt.subplots(*shape, figsize=size, sharey=True)
+    kinds = {
+        "by a class, measure or estimator": (read(f"compact/{FOLDER}/sensitivity"), "|", "#999999", 0),
+        "object scale, by the rule": (answers, "o", COLOURS[0], 0),
+        "area of nuclei": (tissue[tissue.target == "area"], "^", COLOURS[1], 0.25),
+        "magnification of tissue": (tissue[tissue.target != "area"], "s", COLOURS[2], -0.25),
+    }
+    for label, (rows, marker, colour, shift) in kinds.items():
+        at = rows[["network", "tap"]].merge(depth, on=["network", "tap"])
+        left.plot(at.depth, at.network.map(place) + shift, marker, color=colour, ms=7, label=label, ls="")
+    for i, (estimator, own) in enumerate(falls.dropna(subset="top1").groupby("estimator")):
+        y = own.network.map({name: i for i, name in enumerate(full)}) + 0.15 - 0.3 * i
+        bars = [own["drop"] - own.drop_low, own.drop_high - own["drop"]]
+        right.errorbar(own["drop"], y, xerr=bars, fmt="os"[i], color=COLOURS[i], label=READINGS[estimator])
+    left.set_yticks(range(len(full)), _short(full), fontsize=small)
+    left.set_xlabel("relative depth where read best", fontsize=small)
+    right.set_xlabel("fall of R² from there to the last features", fontsize=small)
+    for ax in (left, right):
+        ax.tick_params(labelsize=small, labelleft=True if narrow else ax is left)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=small, ncols=1)
+    return fig
