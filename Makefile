@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Snakemake and the kernel that papermill starts must find the same environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup book test test-fast test-all lint notebooks-check notebooks-test reproduce try-slurm badge bench clean
+.PHONY: help setup book test test-fast test-all lint notebooks-check notebooks-test reproduce try-slurm badge picture bench clean
 
 help:
 	@echo "make book        execute the control profile and build the book (_build/html/index.html)"
@@ -30,6 +30,7 @@ help:
 	@echo "make try-slurm   the workflow on a Slurm of one node that is set up here; needs Debian, root and its packages"
 	@echo "make check-book  every page of the built book in a browser, offline; needs Chromium, Node >= 20 and npm"
 	@echo "make badge       the README's badge, from the archived results"
+	@echo "make picture     the README's picture, from the archived results and those of make book"
 	@echo "make bench       the benchmarks: each against a peer or a limit of the same run"
 
 setup: $(SETUP)
@@ -93,6 +94,11 @@ notebooks-test: $(SETUP)
 
 badge: $(SETUP)
 	$(BIN)/scalelib ledger --profile paper --profile compact --badge book/_static/claims.svg
+
+# After make book: the right half shows the control, too.
+picture: $(SETUP)
+	$(BIN)/python workflow/draw_figures.py
+	sed 's/<svg /<svg width="900" style="background: white" /' book/figures/hero.svg > book/_static/hero.svg
 
 bench: $(SETUP)
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -5,6 +5,7 @@ A figure that shows images which no table holds gets small ones made here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -79,6 +80,14 @@ def noise(**chosen: str) -> pd.DataFrame:
     for column, value in chosen.items():
         table = table[table[column] == value]
     return table
+
+
+def twins_in_place_of_the_control(name: str) -> pd.DataFrame:
+    """The archive, and in the control's place one network's rows under the control's name."""
+    table = archived_or_compact(name)
+    if not name.startswith("control/"):
+        return table
+    return table[table.network == "SqueezeNet"].assign(network="control")
 
 
 def under_names_of_the_control(name: str) -> pd.DataFrame:
@@ -158,6 +167,8 @@ FIGURES |= {
     "layers_equal_width": lambda: s04_layerwise.by_depth(
         s04_layerwise.width_beside(layers("layerwise_r2"), layers("equal_width"))
     ),
+    "layers_key": lambda: s04_layerwise.where_scale_is_read(twins_in_place_of_the_control, narrow=True),
+    "layers_hero": lambda: s04_layerwise.hero(twins_in_place_of_the_control, narrow=False),
     "library_curves": lambda: plotting.r2_by_tap(layers("curves")),
     "early_frequency": lambda: s06_early.frequency_by_tap(early("preferred_by_tap")),
     "early_relation": lambda: s06_early.relation(early("relations")),
@@ -170,6 +181,7 @@ FIGURES |= {
         f"{draw.__name__}_{narrow}": partial(draw, archived_or_compact, narrow=narrow)
         for draw in (
             s01_datasets.label_by_rule,
+            s04_layerwise.peaks_and_falls,
             s06_early.coarse_or_fine,
             s07_peak.move_peak,
             s07_peak.foretold_rows,
@@ -224,3 +236,10 @@ def test_lines_are_the_values_of_the_table() -> None:
             np.testing.assert_allclose(line.get_ydata(), own["mean"].clip(lower=-0.6))
         labels = [label.get_text() for label in ax.get_xticklabels()]
         assert labels == [plotting.short_tap(tap) for tap in rows.tap.unique()]
+
+
+def test_picture_of_the_readme_shows_what_is_archived() -> None:
+    drawn = (ROOT / "book" / "_static" / "hero.svg").read_text(encoding="utf-8")
+    own = layers("curves").query("network == 'InceptionV3' and curve == 'ImageNet weights'").iloc[::2]
+    shown = re.findall(r">(\d\.\d\d)</text>", drawn)
+    assert shown == [f"{value:.2f}" for value in own["mean"]], "make picture"

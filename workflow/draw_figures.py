@@ -38,7 +38,7 @@ FIGURES: dict[str, list[str]] = {
     "s02_resizing": ["size_is_not_scale"],
     "s03_noise": ["padding_tells_size"],
     # where is scale read?
-    "s04_layerwise": [],
+    "s04_layerwise": ["hero", "where_scale_is_read", "peaks_and_falls"],
     # does pruning help?, and what magnification is this?
     "s05_transfer": [
         "pruning_by_slide",

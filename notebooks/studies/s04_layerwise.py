@@ -253,12 +253,13 @@ def along(
     if summary[softmax]["mean"].min() < floor:
         ax.text(1, floor + 0.02, "softmax ↓", ha="right", fontsize=size)
     for curve, hatch, va in zip(grey, ("////", ""), ("bottom", "top"), strict=True):
-        parts = [own for _, own in summary[~softmax & (summary.curve == curve)].groupby("network")]
-        if parts:
-            low, high = (
-                pick([np.interp(grid, own.depth, own[end]) for own in parts], axis=0).clip(floor)
-                for pick, end in ((np.min, "low"), (np.max, "high"))
-            )
+        own = summary[(summary.curve == curve) & ~summary.tap.isin(OUTPUT_TAPS)]
+        each = [np.interp(grid, part.depth, part["mean"]) for _, part in own.groupby("network")]
+        if each:
+            high = np.max(each, axis=0)
+            low = (
+                0 * high if hatch else np.min(each, axis=0)
+            )  # random features of some networks read far below zero
             ax.fill_between(grid, low, high, facecolor="#99999955", edgecolor="#999999", lw=0.5, hatch=hatch)
             x, y, ha = (1, high[35:].max(), "right") if hatch else (0, low[:25].min(), "left")
             ax.text(x, y, curve, ha=ha, va=va, fontsize=size, color="#777777")
@@ -271,16 +272,16 @@ def along(
     looks = {own.label.iloc[0]: i for i, own in enumerate(lines)}
     lines.sort(key=lambda own: own["mean"].iloc[-1])
     ends = np.array([own["mean"].iloc[-1] for own in lines])
-    apart = 0.029 * size / ax.get_window_extent().height * 72 * (1 - floor) * np.arange(len(ends))
+    apart = 2.8 * size / ax.get_window_extent().height * (1 - floor) * np.arange(len(ends))
     places = np.maximum.accumulate(ends - apart) + apart
     places -= (places - ends).mean()
     for own, end, place in zip(lines, ends, places, strict=True):
         i = looks[own.label.iloc[0]]
-        colour, style = COLOURS[i % 6], "-" if i < 6 else "--"
+        colour, style, marker = COLOURS[i % 6], "-" if i < 6 else "--", MARKERS[i]
         if own.network.iloc[0] == PUBLISHED:
-            colour, style = plt.rcParams["text.color"], ":"
+            colour, style, marker = plt.rcParams["text.color"], ":", "*"
         inside = own["mean"] >= floor
-        ax.plot(own.depth, own["mean"].where(inside), color=colour, marker=MARKERS[i], ls=style, ms=3.5)
+        ax.plot(own.depth, own["mean"].where(inside), color=colour, marker=marker, ls=style, ms=3.5)
         ax.plot(own.depth[~inside], 0 * own.depth[~inside] + floor + 0.02, "v", color=colour)
         tie = {"arrowstyle": "-", "lw": 0.6, "ls": ":", "color": colour, "shrinkB": 3, "relpos": (0, 0.5)}
         ax.annotate(
@@ -304,15 +305,14 @@ def where_scale_is_read(read: Read, *, narrow: bool) -> Figure:
 
 def hero(read: Read, *, narrow: bool) -> Figure:
     """The method, layer by layer, and what it finds."""
-    small = 7 if narrow else 9
-    fig = plt.figure(figsize=(3.73, 8.4) if narrow else (9.4, 5))
+    small = 7 if narrow else 10
+    fig = plt.figure(figsize=(3.73, 8.4) if narrow else (9, 5.2))
     shape, shares = ((2, 1), "height_ratios") if narrow else ((1, 2), "width_ratios")
     options: dict[str, Any] = {shares: [1, 1.9 if narrow else 1.45]}
     method, finding = fig.subfigures(*shape, **options)
     axes = finding.subplots(2, 1, height_ratios=[1.15, 1])
     _finding(axes, read, [SHOWN[0], *SHOWN[3:]], size=small)
-    curves = read(f"compact/{FOLDER}/curves")
-    own = curves[(curves.network == SHOWN[0]) & (curves.curve == CURVES["imagenet"])]
+    own = read(f"compact/{FOLDER}/curves").query("network == @SHOWN[0] and curve == @CURVES['imagenet']")
     _method(method.subplots(), own.iloc[::2].reset_index(), size=small)
     return fig
 
@@ -351,18 +351,16 @@ def _finding(axes: Sequence[Axes], read: Read, names: Sequence[str], *, size: fl
     paper = paper.assign(depth=cells.tap.map(depth), mean=cells.paper)
     along(axes[0], pd.concat([photographs, paper]), names=[*names, PUBLISHED], size=size)
     along(axes[1], control, size=size)
-    for ax, own, title in (
-        (axes[0], depth, f"On photographs (layers of {SHOWN[0]})"),
-        (
-            axes[1],
-            control.drop_duplicates("tap").set_index("tap").depth,
-            "Rendered control: twins",
-        ),
-    ):
-        own = own.iloc[np.linspace(0, len(own) - 1, 4).round().astype(int)]
+    titles = {f"On photographs (layers of {SHOWN[0]})": photographs, "Rendered control: twins": control}
+    for ax, (title, summary) in zip(axes, titles.items(), strict=True):
+        own = (
+            summary[summary.network.isin([SHOWN[0], "control"])].drop_duplicates("tap").set_index("tap").depth
+        )
+        own = own.iloc[np.linspace(0, len(own) - 1, 4 if summary is photographs else 3).round().astype(int)]
         ax.set_title(title, fontsize=size + 1)
         ax.set_xticks(own, own.index)
-        ax.set(xlabel="", ylabel="R²" if ax is axes[1] else "held-out R²")
+        ax.set_xlabel("")
+        ax.set_ylabel("held-out R²", fontsize=size)
         ax.tick_params(labelsize=size)
 
 
@@ -377,7 +375,7 @@ def peaks_and_falls(read: Read, *, narrow: bool) -> Figure:
     shape, size, small = ((2, 1), (3.73, 7.4), 7) if narrow else ((1, 2), (8.23, 4.2), 9)
     fig, (left, right) = plt.subplots(*shape, figsize=size, sharey=True)
     kinds = {
-        "by a class, measure or estimator": (read(f"compact/{FOLDER}/sensitivity"), "|", "#999999", 0),
+        "by one class, measure or estimator": (read(f"compact/{FOLDER}/sensitivity"), "|", "#999999", 0),
         "object scale, by the rule": (answers, "o", COLOURS[0], 0),
         "area of nuclei": (tissue[tissue.target == "area"], "^", COLOURS[1], 0.25),
         "magnification of tissue": (tissue[tissue.target != "area"], "s", COLOURS[2], -0.25),
@@ -385,10 +383,11 @@ def peaks_and_falls(read: Read, *, narrow: bool) -> Figure:
     for label, (rows, marker, colour, shift) in kinds.items():
         at = rows[["network", "tap"]].merge(depth, on=["network", "tap"])
         left.plot(at.depth, at.network.map(place) + shift, marker, color=colour, ms=7, label=label, ls="")
-    for i, (estimator, own) in enumerate(falls.dropna(subset="top1").groupby("estimator")):
+    for i, label in enumerate(("features free of units", "features as the network has them")):
+        own = falls[(falls.estimator == ["ridge", "ridge_unscaled"][i]) & falls.top1.notna()]
         y = own.network.map({name: i for i, name in enumerate(full)}) + 0.15 - 0.3 * i
         bars = [own["drop"] - own.drop_low, own.drop_high - own["drop"]]
-        right.errorbar(own["drop"], y, xerr=bars, fmt="os"[i], color=COLOURS[i], label=READINGS[estimator])
+        right.errorbar(own["drop"], y, xerr=bars, fmt="os"[i], color=COLOURS[i], label=label)
     left.set_yticks(range(len(full)), _short(full), fontsize=small)
     left.set_xlabel("relative depth where read best", fontsize=small)
     right.set_xlabel("fall of R² from there to the last features", fontsize=small)
