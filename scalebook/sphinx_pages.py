@@ -139,7 +139,7 @@ class Provenance(Part):
             notebook, title = root / "notebooks" / f"{name}.ipynb", name
             if notebook.is_file():
                 cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-                title = cells[0]["source"][0].strip("# \n")
+                title = "".join(cells[0]["source"]).partition("\n")[0].strip("# ")
             run: dict[str, Any] = {"title": title, "page": page, "card": None}
             if name in written:
                 card = read_results(folder / name).card.data

@@ -110,7 +110,7 @@ def archive(source: Path, profile: str = "compact", *, classes: int = 2, **chang
 
 def executed(source: Path, text: str, **changes: object) -> Path:
     """A page in the place of the executed notebook that decides the claim on Table 1, with results behind it."""
-    title = {"cell_type": "markdown", "metadata": {}, "source": ["# Sums\n", "of a table"]}
+    title = {"cell_type": "markdown", "metadata": {}, "source": "# Sums\nof a table"}
     notebook = {"cells": [title, {"cell_type": "code", "metadata": {}, "source": "1", "outputs": []}]}
     page = source / "book" / "executed" / "compact" / "07_interpolation_peak"
     for path in (source / "notebooks" / f"{page.name}.ipynb", page.with_suffix(".ipynb")):
@@ -215,7 +215,9 @@ def test_a_row_of_provenance_holds_what_the_card_says_and_links_page_and_files(s
     files = {Path(link).name for link in downloads if (out / link).is_file()}
     assert files == {"card.json", "peaks.csv", "table1_corrections.csv", "table1_sums.csv"}
     boxes = re.findall(r'"provenance-scroll" tabindex="0" role="region" aria-label="([^"]+)"', page)
-    assert boxes == [TIERS["compact"]]  # scrolls by keyboard, and is named; profiles without a run have none
+    assert boxes == [
+        f"{TIERS['compact']}: what each notebook was made from"
+    ]  # scrolls by keyboard, and is named; profiles without a run have none
 
 
 def test_results_without_a_page_many_classes_and_a_known_repository(source):
