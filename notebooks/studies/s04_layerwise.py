@@ -246,7 +246,9 @@ def along(
     ax: Axes, summary: pd.DataFrame, *, names: Sequence[str] = (), floor: float = -0.3, size: float = 9
 ) -> None:
     """R² by relative depth: a line per trained network, named at its end; random weights and shuffled measures in grey."""
-    ax.set(ylim=(floor, 1), xlim=(-0.02, 1.02), xlabel="relative depth", ylabel="held-out R²")
+    ax.set(ylim=(floor, 1), xlim=(-0.02, 1.02), yticks=np.arange(-1, 6) / 5)
+    ax.set_xlabel("relative depth", fontsize=size)
+    ax.set_ylabel("held-out R²", fontsize=size)
     ax.axhline(0, color="#888888", lw=0.8)
     softmax, grid = summary.tap == "softmax", np.linspace(0, 1, 60)
     grey = [CURVES["random"], CURVES["shuffled"]]
@@ -308,12 +310,12 @@ def hero(read: Read, *, narrow: bool) -> Figure:
     small = 7 if narrow else 10
     fig = plt.figure(figsize=(3.73, 8.4) if narrow else (9, 5.2))
     shape, shares = ((2, 1), "height_ratios") if narrow else ((1, 2), "width_ratios")
-    options: dict[str, Any] = {shares: [1, 1.9 if narrow else 1.45]}
+    options: dict[str, Any] = {shares: [1, 1.9 if narrow else 1.3]}
     method, finding = fig.subfigures(*shape, **options)
     axes = finding.subplots(2, 1, height_ratios=[1.15, 1])
     _finding(axes, read, [SHOWN[0], *SHOWN[3:]], size=small)
     own = read(f"compact/{FOLDER}/curves").query("network == @SHOWN[0] and curve == @CURVES['imagenet']")
-    _method(method.subplots(), own.iloc[::2].reset_index(), size=small)
+    _method(method.subplots(), own.iloc[::2].reset_index(), size=small - (not narrow))
     return fig
 
 
@@ -359,8 +361,6 @@ def _finding(axes: Sequence[Axes], read: Read, names: Sequence[str], *, size: fl
         own = own.iloc[np.linspace(0, len(own) - 1, 4 if summary is photographs else 3).round().astype(int)]
         ax.set_title(title, fontsize=size + 1)
         ax.set_xticks(own, own.index)
-        ax.set_xlabel("")
-        ax.set_ylabel("held-out R²", fontsize=size)
         ax.tick_params(labelsize=size)
 
 
