@@ -254,7 +254,8 @@ def noise_gallery(images: Sequence[np.ndarray], titles: Sequence[str], lengths: 
 def r2_by_tap(summary: pd.DataFrame) -> Figure:
     """Held-out R² on blob noise, one panel per weights: canvas size over the whole map and border-free, pattern scale."""
     curve = summary.measure.map(MEASURES).str.removesuffix(" in px") + ", " + summary.region
-    return plotting.r2_by_tap(summary.assign(network=summary.weights, curve=curve), floor=-0.5)
+    panel = summary.weights.str.split(",").str[0]
+    return plotting.r2_by_tap(summary.assign(network=panel, curve=curve), floor=-0.5)
 
 
 def best_by_kind(best: pd.DataFrame) -> pd.DataFrame:
@@ -286,22 +287,18 @@ def padding_tells_size(read: Read, *, narrow: bool) -> Figure:
     }
     for place, (network, own) in enumerate(table.groupby("network", sort=False)):
         depth = {tap: at for at, tap in enumerate(own.tap[own.region == WHOLE])}
+        placed = own.assign(x=own.tap.map(depth).astype(float) / (len(depth) - 1))
         for ax, region in zip(axes, (WHOLE, INNER), strict=True):
-            rows = own[own.region == region]
-            x = rows.tap.map(depth) / (len(depth) - 1)
-            look = {
-                "color": f"C{place}",
-                "marker": plotting.MARKERS[place],
-                "label": words.get(str(network), network),
-            }
-            ax.plot(x, rows["mean"], **look)
-            ax.fill_between(x, rows.low, rows.high, color=f"C{place}", alpha=0.15, lw=0)
-            ax.set(
-                title=f"Mean over the {region}",
-                xlabel="relative depth",
-                xlim=(-0.03, 1.03),
-                ylim=(-0.3, 1.03),
-            )
+            rows = placed[placed.region == region]
+            shown, look = rows[rows["mean"] >= -0.3], {"color": f"C{place}"}
+            name = words.get(str(network), network)
+            ax.plot(shown.x, shown["mean"], plotting.MARKERS[place] + "-", label=name, **look)
+            ax.fill_between(shown.x, shown.low, shown.high, alpha=0.15, lw=0, **look)
+            for x, mean in rows.loc[rows["mean"] < -0.3, ["x", "mean"]].to_numpy():
+                ax.annotate("", (x, -0.3), xytext=(x, -0.14), arrowprops={"arrowstyle": "->", **look})
+                ax.text(x - 0.02, -0.22, f"−{-mean:.0f}", ha="right", va="center", **look)
+            ax.set(xlabel="relative depth", xlim=(-0.03, 1.03), ylim=(-0.3, 1.03))
+    axes[0].set_title("Mean over the whole map")
     axes[1].set_title("Only where no border is seen")
     axes[0].set_ylabel("R² of canvas size")
     plotting.merged_legend(fig, axes[:1], ncols=2 if narrow else 5, fontsize=9)
