@@ -6,6 +6,9 @@ for (const icon of document.querySelectorAll(".theme-switch-button svg")) {
 }
 // What these say on their face ("Search Ctrl+K", "Show code cell source") is better than the label that hides it.
 for (const element of document.querySelectorAll(".search-button-field, details > summary")) element.removeAttribute("aria-label");
+// An arrow in the contents says nothing by itself.
+for (const arrow of document.querySelectorAll(".bd-sidenav details > summary"))
+  arrow.setAttribute("aria-label", `Pages of ${arrow.closest("li").querySelector("a").textContent.trim()}`);
 // A figure opens alone on a click, to be enlarged on a phone.
 for (const image of document.querySelectorAll(".bd-article .cell_output img, .bd-article figure img")) {
   if (image.closest("a")) continue;
