@@ -5,6 +5,7 @@ A figure that shows images which no table holds gets small ones made here.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,6 +22,7 @@ import pytest
 from archive_rows import ROOT, archived
 from matplotlib.figure import Figure
 
+from scalebook.ledger import Read
 from scalelib import plotting
 from studies import s01_datasets, s02_resizing, s03_noise, s04_layerwise, s05_transfer, s06_early, s07_peak
 
@@ -225,6 +227,43 @@ def test_figure_shows_something_in_each_panel_and_names_it(drawn: Figure) -> Non
         assert labels
         assert len(labels) == len(set(labels))
         assert all(labels)
+
+
+def test_a_key_figure_takes_the_colours_of_its_page_and_one_that_fails_keeps_no_other(
+    tmp_path, monkeypatch, capsys
+):
+    def good(read: Read, *, narrow: bool) -> Figure:
+        fig, ax = plt.subplots(figsize=(3.73 if narrow else 8.23, 3))
+        ax.plot([0, 1], read("compact/run/table").y, "C1", label="curve")
+        ax.text(0, 0, "words", color="white")
+        return fig
+
+    def bad(read: Read, *, narrow: bool) -> Figure:
+        raise ValueError("planted")
+
+    monkeypatch.syspath_prepend(ROOT / "workflow")
+    draw_figures = importlib.import_module("draw_figures")
+    found = draw_figures.key_figures()
+    assert {"hero", "example", "move_peak"} <= set(found)
+    monkeypatch.setattr(draw_figures, "ROOT", tmp_path)
+    monkeypatch.setattr(draw_figures, "MOVED", {})
+    monkeypatch.setattr(draw_figures, "key_figures", lambda: {"bad": bad, "good": good})
+    monkeypatch.setattr(draw_figures, "table_of", lambda root, table: pd.DataFrame({"y": [1, 2]}))
+    (tmp_path / "book").mkdir()
+    assert draw_figures.main() == 1
+    assert "planted" in capsys.readouterr().err
+    wide, narrow = (
+        (tmp_path / "book" / "figures" / f"good{kind}.svg").read_text() for kind in ("", "-narrow")
+    )
+    assert wide.startswith("<svg ")
+    assert 'width="' not in wide.partition(">")[0]
+    for part in ("stroke: var(--c1, #", "currentColor", "fill: var(--pst-color-background", ">words</text>"):
+        assert part in wide
+    ids = [set(re.findall(r'id="([^"]+)"', text)) for text in (wide, narrow)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    assert set(re.findall(r"url\(#([^)]+)\)", narrow)) <= ids[1]
+    assert "<style" not in wide  # it would hold for the whole page
 
 
 def test_lines_are_the_values_of_the_table() -> None:

@@ -1,6 +1,6 @@
 """Draw the book's key figures from checked tables in ``results/``: ``python workflow/draw_figures.py``.
 
-Each becomes ``book/figures/NAME.svg`` and ``NAME-narrow.svg`` for ``{key-figure} NAME``: text stays text, black is the
+Each is a function ``NAME(read, *, narrow)`` of a study module and becomes ``book/figures/NAME.svg`` and ``NAME-narrow.svg`` for ``{key-figure} NAME``: text stays text, black is the
 page's own colour, and the palette's colours can be set by the page's style for the dark scheme. What a reader can move
 becomes ``book/figures/move-NAME.html``, which ``book/_static/move.js`` draws.
 """
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import importlib
+import inspect
 import io
 import json
 import re
 import runpy
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import chdir, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -25,36 +27,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from scalebook.ledger import table_of
+from scalebook.ledger import Read, table_of
 from scalelib.plotting import COLOURS, use_style
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "notebooks"))  # where studies lies
-# By study module: its functions ``NAME(read, *, narrow)`` that draw a figure of this name.
-FIGURES: dict[str, list[str]] = {
-    # the images
-    "s01_datasets": ["label_by_rule"],
-    # image size is not object scale
-    "s02_resizing": ["size_is_not_scale"],
-    "s03_noise": ["padding_tells_size"],
-    # where is scale read?
-    "s04_layerwise": ["hero", "where_scale_is_read", "peaks_and_falls"],
-    # does pruning help?, and what magnification is this?
-    "s05_transfer": [
-        "pruning_by_slide",
-        "table_2_beside_paper",
-        "where_tissue_is_read",
-        "magnification_of_unseen",
-    ],
-    # what early layers prefer
-    "s06_early": ["coarse_or_fine"],
-    # why least squares explodes
-    "s07_peak": ["move_peak", "foretold_rows", "softmax_forms"],
-    # use: of this module
-    "": ["example"],
-}
-
-
 # What a reader can move, by name: columns of tables, and how its pictures are rendered.
 MOVED = json.loads((ROOT / "book" / "_static" / "move.json").read_text(encoding="utf-8"))
 PAGE = """<link rel="stylesheet" href="../_static/move.css"><script defer src="../_static/move.js"></script>
@@ -62,7 +39,7 @@ PAGE = """<link rel="stylesheet" href="../_static/move.css"><script defer src=".
 """
 
 
-def example(_read: object, *, narrow: bool) -> Figure:
+def example(read: Read, *, narrow: bool) -> Figure:
     """The figure of the page on use, by running what the page shows; what that prints is kept for the page."""
     script, printed = ROOT / "book" / "example.py", io.StringIO()
     with TemporaryDirectory() as folder, chdir(folder), redirect_stdout(printed):
@@ -72,10 +49,17 @@ def example(_read: object, *, narrow: bool) -> Figure:
     return axes.figure
 
 
-def draw(module: str, name: str, *, narrow: bool) -> None:
+def key_figures() -> dict[str, Callable[..., Figure]]:
+    """By name, the functions of the study modules and of this one that draw one: those that take `read` and `narrow` alone."""
+    studies = sorted((ROOT / "notebooks" / "studies").glob("[a-z]*.py"))
+    modules = [*(importlib.import_module(f"studies.{path.stem}") for path in studies), sys.modules[__name__]]
+    found = [one for module in modules for one in vars(module).items() if inspect.isfunction(one[1])]
+    return {name: one for name, one in found if [*inspect.signature(one).parameters] == ["read", "narrow"]}
+
+
+def draw(name: str, function: Callable[..., Figure], *, narrow: bool) -> None:
     """Draw one figure for pages of one width."""
     use_style()
-    function = getattr(importlib.import_module(f"studies.{module}" if module else __name__), name)
     with plt.rc_context({"savefig.bbox": None, "svg.fonttype": "none"}):
         figure, file = function(partial(table_of, ROOT), narrow=narrow), f"{name}-narrow" if narrow else name
         written = io.StringIO()
@@ -85,9 +69,8 @@ def draw(module: str, name: str, *, narrow: bool) -> None:
     drawing = re.sub(r' (width|height)="[\d.]+pt"', "", drawing, count=2)  # the page says how wide
     for i, colour in enumerate(COLOURS):
         drawing = drawing.replace(colour.lower(), f"var(--c{i}, {colour})")
-    drawing = drawing.replace("#000000", "currentColor").replace(
-        "#ffffff", "var(--pst-color-background, #ffffff)"
-    )
+    page = {"#000000": "currentColor", "#ffffff": "var(--pst-color-background, #ffffff)"}
+    drawing = re.sub("|".join(page), lambda found: page[found[0]], drawing)
     (ROOT / "book" / "figures" / f"{file}.svg").write_text(drawing, encoding="utf-8")
     plt.close("all")
 
@@ -111,8 +94,7 @@ def main() -> int:
     """Draw all; a figure that fails keeps no other from being drawn."""
     (ROOT / "book" / "figures").mkdir(exist_ok=True)
     failed = False
-    figures = [(module, name) for module, names in FIGURES.items() for name in names]
-    drawn = [partial(draw, *figure, narrow=narrow) for figure in figures for narrow in (False, True)]
+    drawn = [partial(draw, *one, narrow=narrow) for one in key_figures().items() for narrow in (False, True)]
     for job in drawn + [partial(move, name, **given) for name, given in MOVED.items()]:
         try:
             job()
