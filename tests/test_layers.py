@@ -121,8 +121,8 @@ def test_what_is_read_from_held_out_images_gives_the_first_splits_r2_of_each_cla
     acts = {"a": table.sqrt_area_ratio.to_numpy()[:, None] + rng.normal(size=(60, 4)) / 4}
     curves = pd.DataFrame({"tap": ["a"], "depth": [0.5]})
     found = s04_layerwise.read_scales(acts, table, curves)
-    rows = readings.layerwise_by_class(acts, table, repeats=1, estimators=["ridge"], conditions="true")
-    rows = rows[rows.measure == "sqrt_area_ratio"].set_index("object_class")
+    options = {"measures": ["sqrt_area_ratio"], "estimators": ["ridge"], "conditions": "true"}
+    rows = readings.layerwise_by_class(acts, table, repeats=1, **options).set_index("object_class")
     for name, own in found.groupby("object_class"):
         assert (table.object_class[own.image] == name).all()
         assert own.true.tolist() == table.sqrt_area_ratio[own.image].tolist()

@@ -274,7 +274,7 @@ def along(
     looks = {own.label.iloc[0]: i for i, own in enumerate(lines)}
     lines.sort(key=lambda own: own["mean"].iloc[-1])
     ends = np.array([own["mean"].iloc[-1] for own in lines])
-    apart = 2.8 * size / ax.get_window_extent().height * (1 - floor) * np.arange(len(ends))
+    apart = 3.2 * size / ax.get_window_extent().height * (1 - floor) * np.arange(len(ends))
     places = np.maximum.accumulate(ends - apart) + apart
     places -= (places - ends).mean()
     for own, end, place in zip(lines, ends, places, strict=True):
