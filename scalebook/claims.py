@@ -26,16 +26,19 @@ class Status:
 
 
 STATUSES = {
-    "reproduced": Status("✔", "#0072b2", "the test holds for every network it was put to"),
-    "partly": Status("◐", "#56b4e9", "it holds for some networks"),
-    "not reproduced": Status("✘", "#d55e00", "it holds for none, and at least one speaks against it"),
-    "inconclusive": Status("?", "#cc79a7", "the intervals decide nothing"),
-    "not run": Status("–", "#8a8a8a", "the data or weights that would decide it were not at hand"),
+    "holds": Status("✔", "#0072b2", "shown in every network that it was put to"),
+    "not contradicted": Status(
+        "○", "#56b4e9", "nothing speaks against it, by a test that could only have failed"
+    ),
+    "partly": Status("◐", "#e69f00", "in some networks, and not in others"),
+    "does not hold": Status("✘", "#d55e00", "in no network, and at least one speaks against it"),
+    "undecided": Status("?", "#cc79a7", "the intervals decide nothing"),
+    "not run": Status("–", "#8a8a8a", "the data or weights that would decide it were not there"),
 }
-HOLDS, PARTLY, REFUTED, UNDECIDED, NOT_RUN = STATUSES
+HOLDS, UNCONTRADICTED, PARTLY, REFUTED, UNDECIDED, NOT_RUN = STATUSES
 # Section of the claims that are ours: shown beside the paper's, counted with none of them.
 BEYOND = "beyond the paper"
-KEYS = {"id", "section", "claim", "where", "networks", "test", "paper", "refuted"}
+KEYS = {"id", "section", "question", "claim", "where", "networks", "test", "paper", "refuted", "says"}
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ class Claim:
 
     id: str
     section: str
+    question: str
     claim: str
     refuted: str
     networks: str
-    paper: dict[str, Any]
+    paper: str
+    says: dict[str, str]
     predicate: str
     arguments: dict[str, Any]
     notebook: str
@@ -97,14 +102,9 @@ def check_thresholds(claims: Iterable[Claim], record: str | os.PathLike[str]) ->
 def overall(statuses: Iterable[str]) -> str:
     """One status for a claim from those of its networks, as `STATUSES` words it; what was not run does not count."""
     found = set(statuses) - {NOT_RUN}
-    if HOLDS in found:
-        return HOLDS if found == {HOLDS} else PARTLY
+    if good := found & {HOLDS, UNCONTRADICTED}:
+        return PARTLY if found != good else UNCONTRADICTED if UNCONTRADICTED in good else HOLDS
     return REFUTED if REFUTED in found else UNDECIDED if found else NOT_RUN
-
-
-def heading(section: str) -> str:
-    """What a section of claims is called."""
-    return section.capitalize() if section == BEYOND else f"§ {section}"
 
 
 def _require(ok: bool, rule: str, received: str, advice: str = "") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from scalelib.errors import ResultsError, require
 # Slides up to which all sign patterns are gone through; beyond, some are drawn.
 MOST_EXACT = 20
 DRAWN = 2**17 - 1
+COLUMNS = ["network", "target", "score", "first", "second", "n_slides", "seeds", "difference", "low", "high"]
+COLUMNS += ["slides_above_zero", "p"]
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
@@ -46,27 +48,23 @@ def compare_rows(
     by_slide = scores[scores["slide"] != "all"]
     records = []
     for (network, target), part in by_slide.groupby(["network", "target"], sort=False):
-        for value in values:
-            if part[value].isna().all():
-                continue
+        for value, (first, second) in product([v for v in values if part[v].notna().any()], pairs):
             mean = part.pivot_table(index="slide", columns="row", values=value, aggfunc="mean")
-            for first, second in pairs:
-                slides = [set(part.loc[part["row"] == row, "slide"]) for row in (first, second)]
-                if not all(slides):
-                    continue
-                rule = f"{network} needs the rows {first!r} and {second!r} on the same slides"
-                received = f"{len(slides[0])} and {len(slides[1])} slides, {len(slides[0] & slides[1])} of them common"
-                require(slides[0] == slides[1], "compare_rows", rule, received, error=ResultsError)
-                difference = (mean[first] - mean[second]).dropna().to_numpy()
-                low, high = subset_interval(difference, level=level)
-                seeds = min(part.loc[part["row"] == row, "seed"].nunique() for row in (first, second))
-                names: dict[str, Any] = {"network": network, "target": target, "score": value}
-                names |= {"first": first, "second": second}
-                counts = {"n_slides": len(difference), "seeds": seeds, "difference": float(difference.mean())}
-                signs = {"slides_above_zero": int((difference > 0).sum()), "p": sign_flip_test(difference)}
-                records.append({**names, **counts, "low": low, "high": high, **signs})
+            slides = [set(part.loc[part["row"] == row, "slide"]) for row in (first, second)]
+            if not all(slides):
+                continue
+            rule = f"{network} needs the rows {first!r} and {second!r} on the same slides"
+            received = (
+                f"{len(slides[0])} and {len(slides[1])} slides, {len(slides[0] & slides[1])} of them common"
+            )
+            require(slides[0] == slides[1], "compare_rows", rule, received, error=ResultsError)
+            difference = (mean[first] - mean[second]).dropna().to_numpy()
+            low, high = subset_interval(difference, level=level)
+            seeds = min(part.loc[part["row"] == row, "seed"].nunique() for row in (first, second))
+            found = len(difference), seeds, float(difference.mean()), low, high, int((difference > 0).sum())
+            records.append((network, target, value, first, second, *found, sign_flip_test(difference)))
     require(records, "compare_rows", f"no network has both rows of any of {pairs}", error=ResultsError)
-    table = pd.DataFrame(records)
+    table = pd.DataFrame(records, columns=COLUMNS)
     return table.assign(p_holm=holm(table["p"].to_numpy()))
 
 

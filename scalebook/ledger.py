@@ -16,6 +16,7 @@ import pandas as pd
 from scalebook.claims import BEYOND, NOT_RUN, STATUSES, Claim, check_thresholds, load_claims, overall
 from scalebook.paper_tables import COLUMNS, a1_cells, figure_cells, table1_cells, table2_cells
 from scalebook.predicates import PREDICATES, Evidence, MissingRows, Verdict
+from scalebook.sentences import OWN, bare, sentence
 from scalelib.errors import ResultsError, did_you_mean, require
 from scalelib.results import CARD, Results, read_results
 
@@ -78,7 +79,7 @@ def build_ledger(
     rule, received = "the paper's tables and claims are needed", f"no claims.yaml in {paper}"
     advice = "Run it in the repository, or name the folder with --paper."
     require((paper / "claims.yaml").is_file(), "ledger", rule, received, advice, error=ResultsError)
-    claims = sorted(load_claims(paper / "claims.yaml"), key=lambda claim: claim.section)
+    claims = load_claims(paper / "claims.yaml")
     check_thresholds(claims, paper / "thresholds.sha256")
     runs = {
         (profile, card.parent.name): read_results(card.parent)
@@ -151,17 +152,28 @@ def headline(ledger: Ledger) -> pd.Series:
 
     A ledger without a real-data profile counts what it has; :func:`basis` says which.
     """
-    rows, counts = ledger.verdicts, ledger.verdicts.profile.isin(_counted(ledger))
-    status = {
-        claim.id: overall(rows.status[(rows.claim == claim.id) & (counts | (claim.networks == "none"))])
-        for claim in ledger.claims
-    }
-    return pd.Series(status, dtype=str)
+    return pd.Series(
+        {claim.id: overall(deciding(ledger, claim).status) for claim in ledger.claims}, dtype=str
+    )
 
 
-def of_paper(ledger: Ledger, status: pd.Series) -> pd.Series:
-    """Of statuses by claim those of the paper's own claims."""
-    return status[[claim.id for claim in ledger.claims if claim.section != BEYOND]]
+def deciding(ledger: Ledger, claim: Claim) -> pd.DataFrame:
+    """The verdicts on which the headline's status of a claim rests."""
+    rows = ledger.verdicts
+    return rows[(rows.claim == claim.id) & (rows.profile.isin(_counted(ledger)) | (claim.networks == "none"))]
+
+
+def on_own_networks(ledger: Ledger) -> pd.DataFrame:
+    """The verdicts on the paper's claims that were reached on its own networks with trained weights."""
+    ids = [claim.id for claim in ledger.claims if claim.section != BEYOND and claim.networks == "imagenet"]
+    rows = ledger.verdicts[ledger.verdicts.profile.isin(REAL) & ledger.verdicts.claim.isin(ids)]
+    return rows[(rows.status != NOT_RUN) & bare(rows.network).isin(OWN)]
+
+
+def counts(ledger: Ledger) -> dict[str, int]:
+    """How many of the paper's own claims have which status."""
+    found = headline(ledger)[[claim.id for claim in ledger.claims if claim.section != BEYOND]]
+    return {status: int((found == status).sum()) for status in STATUSES}
 
 
 def basis(ledger: Ledger) -> str:
@@ -179,28 +191,18 @@ def as_data(ledger: Ledger) -> dict[str, Any]:
     status, claims = headline(ledger), []
     for claim in ledger.claims:
         rows, known = ledger.verdicts[ledger.verdicts.claim == claim.id], ["claim", "section", "profile"]
-        found = {
-            "id": claim.id,
-            "section": claim.section,
-            "claim": claim.claim,
-            "status": status[claim.id],
-            "decided_by": {"notebook": claim.notebook, "table": claim.table},
-            "test": {"predicate": claim.predicate, "networks": claim.networks, **claim.arguments},
-            "paper": claim.paper,
-            "refuted": claim.refuted,
-            "profiles": {
-                str(profile): {"status": overall(mine.status), "networks": _records(mine.drop(columns=known))}
-                for profile, mine in rows.groupby("profile", sort=False)
-            },
+        by_profile = {
+            str(profile): {"status": overall(mine.status), "networks": _records(mine.drop(columns=known))}
+            for profile, mine in rows.groupby("profile", sort=False)
         }
-        claims.append(found)
+        said = {"status": status[claim.id], "evidence": sentence(claim, deciding(ledger, claim))}
+        claims.append(asdict(claim) | said | {"profiles": by_profile})
     by_table = ledger.cells.groupby("table", sort=False).status
     cells = {str(table): found.value_counts().to_dict() for table, found in by_table}
-    counts = {name: int((of_paper(ledger, status) == name).sum()) for name in STATUSES}
     wanted = ("name", "profile", "date", "code", "wall_time_s")
     return {
         "basis": basis(ledger),
-        "counts": {"claims": counts, "cells": cells},
+        "counts": {"claims": counts(ledger), "cells": cells},
         "claims": claims,
         "cells": _records(ledger.cells),
         "results": {name: {key: card[key] for key in wanted} for name, card in ledger.cards.items()},

@@ -4,9 +4,9 @@ example:
   scalelib ledger --json scoreboard.json
 
 Every claim of the paper with its status on real data (with --profile control alone: in the rendered control
-experiment), then one line per network with the numbers behind it; every results file is checked against its card and
-every threshold against the record of those written down beforehand.
-Statuses: reproduced, partly, not reproduced, inconclusive, not run.
+experiment) and the evidence in a sentence, then one line per network with the numbers behind it; every results file is
+checked against its card and every threshold against the record of those written down beforehand.
+Statuses: holds, not contradicted, partly, does not hold, undecided, not run.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import textwrap
-from typing import Any
 
-from scalebook.claims import NOT_RUN, STATUSES, heading
 from scalelib.results import write_atomic
 
 
@@ -38,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Judge, write, print."""
     from scalebook.ledger import PROFILES, as_data, build_ledger
-    from scalebook.pages import badge_svg
+    from scalebook.pages import badge_svg, render
 
     ledger = build_ledger(options.paper, options.results, profiles=options.profile or PROFILES)
     data = as_data(ledger)
@@ -51,34 +48,5 @@ def run(options: argparse.Namespace) -> int:
     if options.badge:
         write_atomic(options.badge, badge_svg(ledger).encode())
     # Last, so that a reader who stops reading, such as head, keeps no file from being written.
-    print("\n".join(_lines(data, max(shutil.get_terminal_size().columns, 60))))
+    print(render("ledger.txt", data=data, width=max(shutil.get_terminal_size().columns, 60)))
     return 0
-
-
-def _lines(data: dict[str, Any], width: int) -> list[str]:
-    counts = data["counts"]["claims"]
-    lines = [_counts(f"{sum(counts.values())} claims of the paper, {data['basis']}", counts)]
-    section = ""
-    for claim in data["claims"]:
-        if claim["section"] != section:
-            section = claim["section"]
-            lines += ["", heading(section)]
-        status = f"{STATUSES[claim['status']].symbol} {claim['status']}"
-        lines += _wrapped(f"{status:17} {claim['claim']}", width, 2, 20)
-        for profile, found in claim["profiles"].items():
-            for row in found["networks"]:
-                name = f"{profile}, {row['network']}" if row["network"] else profile
-                if row["status"] != NOT_RUN or row["network"] or len(claim["profiles"]) == 1:
-                    lines += _wrapped(f"{name}: {row['status']}. {row['evidence']}", width, 20, 22)
-    lines += ["", "Cells of the paper's tables"]
-    for table, found in data["counts"]["cells"].items():
-        lines.append("  " + _counts(f"Table {table}" if table != "figure" else "Figure's labels", found))
-    return lines
-
-
-def _counts(what: str, counts: dict[str, int]) -> str:
-    return f"{what}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-
-
-def _wrapped(text: str, width: int, first: int, later: int) -> list[str]:
-    return textwrap.TextWrapper(width, " " * first, " " * later, break_on_hyphens=False).wrap(text)

@@ -3,36 +3,39 @@ the ledger and tables only; where a page lies it asks."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jinja2
 import numpy as np
 import pandas as pd
 
-from scalebook.claims import NOT_RUN, STATUSES, Claim, heading, overall
-from scalebook.ledger import REAL, Ledger, basis, headline, of_paper
+from scalebook.claims import BEYOND, NOT_RUN, STATUSES, Claim
+from scalebook.ledger import REAL, Ledger, basis, counts, deciding, headline, on_own_networks
 from scalebook.paper_tables import COMPARED, order_kept
-from scalebook.predicates import number, span
+from scalebook.predicates import CURVES, NO_TEST, PREDICATES, number, span
+from scalebook.sentences import KINDS, bare, sentence
 
 # Address of the place where a profile's page shows the evidence of a claim, or None where the book has no such page.
 Link = Callable[[str, Claim], str | None]
 # Beyond this magnitude the axis of a plot is compressed by the inverse hyperbolic sine.
 WIDE = 3.0
-IN_WORDS = {"imagenet": "ImageNet weights", "random": "random weights", "shuffled": "shuffled measures"}
+# Share of a plot's values that each side of the threshold is given at least.
+ROOM = 0.4
+IN_WORDS = {name: words for name, (words, *_) in CURVES.items()}
 PROFILE_WORDS = {"paper": "the paper's networks", "compact": "real data", "control": "rendered control"}
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("scalebook"),
-    autoescape=True,
+    autoescape=jinja2.select_autoescape(["html", "svg"]),
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
-TEMPLATES.globals["STATUSES"] = STATUSES
+TEMPLATES.globals |= {"STATUSES": STATUSES, "number": number, "span": span}
 TEMPLATES.filters["in_words"] = lambda profile: PROFILE_WORDS.get(profile, profile)
-TEMPLATES.filters["heading"] = heading
-TEMPLATES.filters["kind"] = lambda status: "s-" + status.replace(" ", "-")
+TEMPLATES.filters["slug"] = lambda words: "-".join(re.findall("[a-z]+", words.lower()))
 
 
 def render(template: str, **values: Any) -> str:
@@ -41,78 +44,52 @@ def render(template: str, **values: Any) -> str:
 
 
 def glance(ledger: Ledger) -> str:
-    """Counts of claims by status: on real data, and in the rendered control experiment."""
-    real, control = (of_paper(ledger, status) for status in (headline(ledger), _in_control(ledger)))
-    return render("glance.html", real=list(real), control=list(control))
+    """What was decided on the paper's own networks, and counts of claims by status: on real data, and in the control."""
+    control, own = ledger.verdicts[ledger.verdicts.profile == "control"], on_own_networks(ledger)
+    both = {"real": counts(ledger), "control": counts(replace(ledger, verdicts=control))}
+    networks = {name: part.claim.nunique() for name, part in own.groupby("network", sort=False)}
+    return render("glance.html", **both, own=own.claim.nunique(), networks=networks)
 
 
-def claims(ledger: Ledger, link: Link) -> str:
-    """Every claim on one line, with its evidence behind it, and buttons that filter them."""
-    real, control = headline(ledger), _in_control(ledger)
-    items = []
+def claims(ledger: Ledger, link: Link, *, ours: bool = False) -> str:
+    """Every claim of the paper, or of ours, by the reader's question, with its evidence, and buttons that filter them."""
+    real, own = headline(ledger), set(on_own_networks(ledger).claim)
+    groups: dict[str, list[dict[str, Any]]] = {}
     for claim in ledger.claims:
-        rows = ledger.verdicts[ledger.verdicts.claim == claim.id]
-        run = (rows.status != NOT_RUN) | (rows.network != "")
-        decided = claim.networks == "none" and (rows.status != NOT_RUN).any()
+        rows, counted = ledger.verdicts[ledger.verdicts.claim == claim.id], deciding(ledger, claim)
         pages = [(link(profile, claim), profile) for profile in rows.profile.unique()]
+        good = counted[counted.status.map(KINDS) == "for"]
         item = {
             "claim": claim,
-            "real": real[claim.id],
-            "control": control[claim.id],
-            "rows": rows[run].to_dict("records"),
-            "plot": plot(rows[run]),
-            "missing": [] if decided else rows[~run & rows.profile.isin(REAL)].to_dict("records"),
-            "arguments": ", ".join(f"{key} = {_listed(value)}" for key, value in claim.arguments.items()),
-            "paper": "; ".join(f"{k.replace('_', ' ')}: {_plain(v)}" for k, v in claim.paper.items()),
+            "status": real[claim.id],
+            "own": claim.id in own,
+            "hollow": len(good) > 0 and good.note.str.contains(NO_TEST).all(),
+            "evidence": sentence(claim, counted),
+            "rows": rows[(rows.status != NOT_RUN) | (rows.network != "")].to_dict("records"),
+            "small": plot(counted),
+            "plot": plot(rows),
+            "test": (PREDICATES[claim.predicate].__doc__ or "").split("\n\n")[0],
             "pages": [page for page in pages if page[0]],
         }
-        items.append(item)
-    sections = [(name, heading(name)) for name in dict.fromkeys(claim.section for claim in ledger.claims)]
-    statuses = [(status, status) for status in STATUSES]
-    every = ("all", "all")
-    return render("claims.html", items=items, statuses=[every, *statuses], sections=[every, *sections])
-
-
-def _in_control(ledger: Ledger) -> pd.Series:
-    rows = ledger.verdicts[ledger.verdicts.profile == "control"]
-    return pd.Series({c.id: overall(rows.status[rows.claim == c.id]) for c in ledger.claims}, dtype=str)
-
-
-def _listed(value: object) -> str:
-    return f"[{_plain(value)}]" if isinstance(value, list) else str(value)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(map(str, value.values()))
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if (claim.section == BEYOND) == ours:
+            groups.setdefault(claim.question, []).append(item)
+    questions = dict.fromkeys(claim.question for claim in ledger.claims)
+    return render("claims.html", groups=groups, ours=ours, found=set(real), questions=questions)
 
 
 def plot(rows: pd.DataFrame) -> dict[str, Any]:
-    """What an interval plot shows of verdicts with an effect: places from 0 to 1 along its axis, and words."""
+    """What an interval plot shows of verdicts with an effect: each with its places, from 0 to 1 along the axis."""
     shown = rows[np.isfinite(rows.effect)]
     values = shown[["effect", "low", "high", "threshold"]].astype(float)
     bent = bool((values.drop(columns="threshold").abs() > WIDE).any(axis=None))
     places = np.arcsinh(values) if bent else values
-    low, high = places.min(axis=None), places.max(axis=None)
-    places = ((places - low) / ((high - low) or 1.0)).astype(object).where(places.notna(), None)
-    marks = []
-    for (_, row), place in zip(shown.iterrows(), places.to_dict("records"), strict=True):
-        label = row.network if row.profile in REAL else f"{row.network}, rendered"
-        known = math.isfinite(row.low) and math.isfinite(row.high)
-        words = span(row.effect, row.low, row.high) if known else number(row.effect)
-        marks.append({**place, "label": label, "status": row.status, "words": f"{label} {words}"})
-    turns = [number(value) for value in values.threshold.dropna()[:1]]
-    quantity = next((row.quantity for row in shown.itertuples() if row.quantity), "")
-    words = "; ".join([mark["words"] for mark in marks] + [f"threshold {value}" for value in turns])
-    return {
-        "marks": marks,
-        "threshold": marks[0]["threshold"] if marks else None,
-        "turns_at": turns[0] if turns else "",
-        "quantity": quantity,
-        "bent": bent,
-        "words": f"{quantity}: {words}",
-    }
+    low, high, turn = places.min(axis=None), places.max(axis=None), places.threshold.max()
+    room = ROOM * (high - low) or 1.0
+    low, high = min(low, turn - room), max(high, turn + room)
+    places = ((places - low) / (high - low)).astype(object).where(places.notna(), None)
+    names = bare(shown.network).where(shown.profile.isin(REAL), bare(shown.network) + ", rendered")
+    marks = shown.assign(label=names, at=places.to_dict("records")).to_dict("records")
+    return {"marks": marks, "bent": bent}
 
 
 def cells(ledger: Ledger, table: str) -> str:
@@ -130,50 +107,24 @@ def cells(ledger: Ledger, table: str) -> str:
         several = rows.network.nunique() > 1
         names = rows.network + " " + rows.tap if several else rows.tap
         rows = rows.assign(row=names, column=rows.condition, head=rows.condition.replace(IN_WORDS))
-    limits = dict.fromkeys(rows.column, (-1.0, 1.0))
-    if table == "2":
-        by_column = rows.groupby("column", sort=False).paper
-        limits = {column: (part.min(), part.max()) for column, part in by_column}
-        limits["mae_px"] = limits["mae_px"][::-1]
-    found = {(cell.row, cell.column): _cell(cell, *limits[cell.column]) for _, cell in rows.iterrows()}
-    order, signs = _order(ordered), rows.same_sign.notna().any()
+    limits = {"R²": (-1.0, 1.0)} if table == "A1" else {}
+    if table == "2":  # errors are better the smaller they are
+        limits = {head: (part.min(), part.max()) for head, part in rows.groupby("head", sort=False).paper}
+        limits |= {head: limits[head][::-1] for head in rows["head"][rows.column == "mae_px"]}
+    records = rows.astype(object).where(rows.notna(), None).to_dict("records")
     return render(
         "cells.html",
         title=f"Table {table}" if table != "figure" else "Labelled values of the figure",
         done=int((rows.status == COMPARED).sum()),
-        cells=len(rows),
         profiles=[profile for profile in rows.profile.unique() if profile],
-        heads=list(dict(zip(rows.column, rows["head"], strict=True)).values()),
-        rows=[(name, [found.get((name, column)) for column in limits]) for name in rows.row.unique()],
-        order=order,
-        lead="Order and sign" if signs else "Order",
+        heads=dict(zip(rows.column, rows["head"], strict=True)),
+        limits=limits,
+        names=rows.row.unique(),
+        cells={(cell["row"], cell["column"]): cell for cell in records},
+        order=_order(ordered),
+        lead="Order and sign" if rows.same_sign.notna().any() else "Order",
         needs=[words for words in rows.needs.unique() if words],
     )
-
-
-def _cell(cell: pd.Series, worst: float, best: float) -> dict[str, str | None]:
-    digits = {"patches": 0, "px": 1}.get(cell.unit, 2)
-    shaded = cell.unit in ("R²", "px", "1")
-
-    def value(x: float) -> str:
-        digits_shown = digits if abs(x) < 100 else 0
-        return number(x) if abs(x) >= 1e6 else f"{x:,.{digits_shown}f}".replace("-", "−")
-
-    def shade(x: float) -> str:
-        return f" shade-{min(max(int((x - worst) / (best - worst) * 5), 0), 4)}" if shaded else ""
-
-    paper = {"paper": value(cell.paper), "paper_shade": shade(cell.paper), "needs": cell.needs}
-    if cell.status != COMPARED:
-        return {**paper, "ours": None}
-    agree = "" if pd.isna(cell.same_sign) else "; same sign" if cell.same_sign else "; other sign"
-    agree += "" if pd.isna(cell.overlap) else ", overlaps" if cell.overlap else ", apart"
-    return {
-        **paper,
-        "ours": value(cell.ours),
-        "ours_shade": shade(cell.ours),
-        "interval": f" ({value(cell.low)} to {value(cell.high)})" if math.isfinite(cell.low) else "",
-        "gap": ("+" if cell.difference > 0 else "") + value(cell.difference) + agree,
-    }
 
 
 def _order(rows: pd.DataFrame) -> list[str]:
@@ -204,18 +155,11 @@ def errata(sums: pd.DataFrame, corrections: pd.DataFrame) -> str:
 
 def badge_svg(ledger: Ledger) -> str:
     """The counts of claims as a badge: a standalone SVG whose title says every count; a strip divided among them."""
-    found = of_paper(ledger, headline(ledger))
-    counts = {status: int((found == status).sum()) for status in STATUSES}
-    value = f"{counts['reproduced']} of {len(found)}"
-    value += f" · {counts['partly']} partly" if counts["partly"] else ""
-    texts = {"label": "claims reproduced", "value": value, "title": badge_words(ledger)}
-    # six units a character; textLength makes every font keep to it
-    left, right = (6 * len(words) + 14 for words in (texts["label"], value))
-    return render("badge.svg", left=left, right=right, counts=counts, total=len(found), **texts) + "\n"
+    return render("badge.svg", counts=counts(ledger), title=badge_words(ledger)) + "\n"
 
 
 def badge_words(ledger: Ledger) -> str:
     """What the badge says, in words: the counts of all statuses and what they rest on."""
-    found = of_paper(ledger, headline(ledger))
-    counts = [f"{(found == status).sum()} {status}" for status in STATUSES if (found == status).any()]
-    return f"{len(found)} claims of the paper, {basis(ledger)}: {', '.join(counts)}"
+    found = counts(ledger)
+    shown = ", ".join(f"{status} {count}" for status, count in found.items() if count)
+    return f"{sum(found.values())} claims of the paper, {basis(ledger)}: {shown}"

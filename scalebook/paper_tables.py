@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from scalebook.claims import NOT_RUN
-from scalebook.predicates import TARGET
+from scalebook.predicates import CURVES, TARGET
 from scalelib.statistics import summarize
 
 COMPARED = "compared"
@@ -31,12 +31,6 @@ COLUMNS = [
 IMAGENET = "ImageNet weights of InceptionV3 and PASCAL VOC: profile paper"
 RANDOM = "profile compact or paper: InceptionV3 with random weights on PASCAL VOC"
 TISSUE = "the BCa nuclei images and a GPU: profile paper"
-# Weights and condition in a study's table behind each column of Table A1, and the unit of its interval.
-CONDITIONS = {
-    "imagenet": ("imagenet", "true", "repeat"),
-    "random": ("random", "true", "weights_seed"),
-    "shuffled": ("imagenet", "shuffled", "repeat"),
-}
 File = str | os.PathLike[str]
 
 
@@ -122,8 +116,9 @@ def _layerwise(published: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     protocol = table[(table.estimator == "ols") & (table.measure == "area_ratio")]
     rows = protocol[protocol.network.isin(published.network)]
     parts = [pd.DataFrame(columns=[*KEYS, "mean", "low", "high", "units", "paper_label"])]
-    for condition, (weights, shuffled, unit) in CONDITIONS.items():
-        part = rows[rows.weights.str.startswith(weights) & (rows.condition == shuffled)]
+    for condition, (_, own, unit) in CURVES.items():
+        labels = {"weights": "imagenet", "condition": "true", **own}
+        part = rows[rows.weights.str.startswith(labels["weights"]) & (rows.condition == labels["condition"])]
         if len(part):
             parts.append(summarize(part, by=["network", "tap"], unit=unit).assign(condition=condition))
     return pd.concat(parts[1:] or parts, ignore_index=True)

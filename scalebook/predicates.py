@@ -1,4 +1,4 @@
-"""What must hold for a claim to count as reproduced: named tests on one network's tables. Knows tables only."""
+"""What must hold for a claim to count as holding: named tests on one network's tables. Knows tables only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scalebook.claims import HOLDS, REFUTED, UNDECIDED
+from scalebook.claims import HOLDS, REFUTED, UNCONTRADICTED, UNDECIDED
 from scalebook.exact_tests import compare_rows, holm, sign_flip_test, wilson
 from scalelib.errors import ResultsError, require
 from scalelib.pruning import OUTPUT_TAPS
 from scalelib.statistics import compare_taps, interval, summarize
 
 R2, DIFFERENCE = "held-out R²", "difference in held-out R²"
+# The paper's three curves: in words, what the rows of each have in common, and the unit of its interval.
+CURVES: dict[str, tuple[str, dict[str, str], str]] = {
+    "imagenet": ("ImageNet weights", {}, "repeat"),
+    "random": ("random weights", {"weights": "random"}, "weights_seed"),
+    "shuffled": ("shuffled measures", {"condition": "shuffled"}, "repeat"),
+}
 # The paper's target of the transfer: mean nucleus area, from which the magnification is named.
 TARGET = "area"
-PAIRS = (("pruned", "pretrained"), ("pruned", "scratch"))
 MOST_KEPT = 0.95  # of a network's parameters: a cut that leaves more is no test of pruning
+NO_TEST = "no test of pruning"
 # The sign of a difference that is an improvement.
 BETTER = {"mae_px": -1, "kappa": 1}
 UNITS = {"mae_px": "difference in mean absolute error (px)", "kappa": "difference in Cohen's kappa"}
@@ -35,7 +41,8 @@ class MissingRows(ResultsError):
 @dataclass(frozen=True)
 class Verdict:
     """What a test says of one network: a sentence with the numbers, the effect that decided with its 95 % interval and
-    what it is, and the value of it at which the claim turns; NaN where there is none."""
+    what it is, the value of it at which the claim turns, NaN where there is none, and the side that speaks for the claim
+    (1: above). ``note`` is what a sentence over several networks says of this one."""
 
     status: str
     evidence: str
@@ -44,6 +51,8 @@ class Verdict:
     high: float = math.nan
     quantity: str = ""
     threshold: float = math.nan
+    side: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,11 @@ class Evidence:
         usual = {"condition": "true", "estimator": "ridge", "measure": "sqrt_area_ratio"}
         return only(self.rows, weights=weights or self.trained, **usual | labels)
 
+    def curve(self, name: str, **labels: str) -> pd.DataFrame:
+        """One of `CURVES`: mean and interval by tap."""
+        _, own, unit = CURVES[name]
+        return summarize(self.select(**own, **labels), by=["tap"], unit=unit)
+
 
 def only(table: pd.DataFrame, **values: str) -> pd.DataFrame:
     """Rows with the given values in the named columns; never none."""
@@ -74,13 +88,13 @@ def only(table: pd.DataFrame, **values: str) -> pd.DataFrame:
     return rows
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 2) -> str:
     """A number in a sentence: two decimals, or none where it is large, or a power of ten where it is vast."""
     if abs(value) >= 1e6 and math.isfinite(value):
         mantissa, power = f"{value:.1e}".split("e+")
         text = f"{mantissa}×10{str(int(power)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     else:
-        text = f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
+        text = f"{value:,.{digits if abs(value) < 100 else 0}f}"
     return text.replace("-", "−")
 
 
@@ -101,14 +115,14 @@ def interior_peak(evidence: Evidence, *, significant_below_peak: Sequence[str]) 
         inside = str(means.drop([taps[0], *OUTPUT_TAPS], errors="ignore").idxmax())
         row = _difference(rows, inside, peak)
         words = f"The best tap is {peak}, an end of the network; the best inside, {inside}, differs by {_span(row)}."
-        return _verdict(REFUTED, words, row)
+        return _verdict(REFUTED, words, row, note=peak)
     ends = [taps[0] if name == "first" else name for name in significant_below_peak]
     found = [_difference(rows, peak, end) for end in ends if end in taps and end != peak]
     worst = min(found, key=lambda row: row.low)
     words = "; ".join(f"{peak} above {row.b} by {_span(row)}" for row in found)
     if unread := [end for end in ends if end not in taps]:
         raise MissingRows(f"{words}; but the network was not read at {', '.join(unread)}.")
-    return _verdict(HOLDS if worst.low > 0 else UNDECIDED, f"{words}.", worst)
+    return _verdict(HOLDS if worst.low > 0 else UNDECIDED, f"{words}.", worst, note=peak)
 
 
 def drop(
@@ -136,7 +150,8 @@ def drop(
     means = _means(rows)
     peak = str(means[features].idxmax())
     if peak == target:
-        return Verdict(REFUTED, f"{target} is itself the peak, {number(means[peak])}{wide}.")
+        words = f"{target} is itself the peak, {number(means[peak])}{wide}."
+        return Verdict(REFUTED, words, 0.0, quantity=DIFFERENCE, threshold=0.0)
     row = _difference(rows, peak, target)
     status = HOLDS if row.low > 0 else REFUTED if row.high < 0 else UNDECIDED
     words = f"{peak} {number(means[peak])}, {target} {number(means[target])}{wide}: a drop of {_span(row)}."
@@ -149,9 +164,9 @@ def at_most(evidence: Evidence, *, tap: str, value: float, estimator: str = "rid
     tap = rows.tap.iloc[0] if tap == "first" else tap
     _read_at(rows, tap)
     row = summarize(rows[rows.tap == tap], by=["tap"]).iloc[0]
-    status = HOLDS if row["mean"] <= value else REFUTED if row.low > value else UNDECIDED
+    status = UNCONTRADICTED if row["mean"] <= value else REFUTED if row.low > value else UNDECIDED
     words = f"{tap}: mean R² {_span(row)} by {estimator}."
-    return _verdict(status, words, row, R2, value)
+    return _verdict(status, words, row, R2, value, side=-1)
 
 
 def at_most_everywhere(evidence: Evidence, *, value: float, condition: str = "true") -> Verdict:
@@ -159,14 +174,13 @@ def at_most_everywhere(evidence: Evidence, *, value: float, condition: str = "tr
 
     With ``condition="true"`` the rows are those of random weights, with the weight seed as the unit.
     """
-    weights, unit = ("", "repeat") if condition == "shuffled" else ("random", "weights_seed")
-    summary = summarize(evidence.select(weights=weights, condition=condition), by=["tap"], unit=unit)
+    summary = evidence.curve("shuffled" if condition == "shuffled" else "random")
     above = summary[summary.low > value]
     row = summary.loc[(above if len(above) else summary)["mean"].idxmax()]
-    status = REFUTED if len(above) else HOLDS if row["mean"] <= value else UNDECIDED
+    status = REFUTED if len(above) else UNCONTRADICTED if row["mean"] <= value else UNDECIDED
     words = f"Highest at {row.tap}: {_span(row)}"
     words += f"; significantly above {value:g} at {len(above)} of {len(summary)} taps." if len(above) else "."
-    return _verdict(status, words, row, R2, value)
+    return _verdict(status, words, row, R2, value, side=-1)
 
 
 def beats(evidence: Evidence, *, other: str, from_depth: float, exclude: Sequence[str] = ()) -> Verdict:
@@ -175,10 +189,7 @@ def beats(evidence: Evidence, *, other: str, from_depth: float, exclude: Sequenc
     The interval of a difference adds the corrected variance over repeats and that over weight seeds; degrees of freedom
     are those of the smaller sample.
     """
-    trained, untrained = (
-        summarize(evidence.select(weights=weights), by=["tap"], unit=unit).set_index("tap")
-        for weights, unit in (("", "repeat"), (other, "weights_seed"))
-    )
+    trained, untrained = (evidence.curve(name).set_index("tap") for name in ("imagenet", other))
     taps = list(trained.index)
     late = [tap for i, tap in enumerate(taps) if i >= from_depth * (len(taps) - 1) and tap not in exclude]
     if unread := [tap for tap in late if tap not in untrained.index]:
@@ -198,18 +209,12 @@ def beats(evidence: Evidence, *, other: str, from_depth: float, exclude: Sequenc
 
 def peak_order(evidence: Evidence, *, order: Sequence[str], estimator: str, statistic: str) -> Verdict:
     """The best taps of three curves stand in an order, in the published figure's units."""
-    curves: dict[str, tuple[str, str, dict[str, str]]] = {
-        "imagenet": ("trained weights", "repeat", {}),
-        "random": ("random weights", "weights_seed", {"weights": "random"}),
-        "shuffled": ("shuffled measures", "repeat", {"condition": "shuffled"}),
-    }
     values, found = [], []
     for name in order:
-        words, unit, labels = curves[name]
-        summary = summarize(evidence.select(estimator=estimator, **labels), by=["tap"], unit=unit)
+        summary = evidence.curve(name, estimator=estimator)
         peak = summary.loc[summary[statistic].idxmax()]
         values.append(float(peak[statistic]))
-        found.append(f"{words} {number(values[-1])} at {peak.tap}")
+        found.append(f"{CURVES[name][0]} {number(values[-1])} at {peak.tap}")
     step = float(-np.diff(values).max())
     quantity = "smallest step between the three labels"
     status = HOLDS if step > 0 else REFUTED
@@ -223,11 +228,12 @@ def chosen_inside(evidence: Evidence, *, after_depth: float) -> Verdict:
     inside = (chosen.depth > after_depth) & (chosen.depth < 1)
     words = "; ".join(f"half {row.half}: {row.tap}, depth {row.depth:.2f}" for row in chosen.itertuples())
     status = HOLDS if inside.all() else UNDECIDED if inside.any() else REFUTED
-    return Verdict(status, f"{words}.")
+    return Verdict(status, f"{words}.", note=" and ".join(chosen.tap.unique()))
 
 
 def agreement(evidence: Evidence, *, within: tuple[float, float], at_least: float) -> Verdict:
-    """Enough images keep their top-1 label at every size of a range; refuted if significantly fewer do.
+    """Enough images keep their top-1 label at every size of a range; refuted if significantly fewer do, and not
+    contradicted rather than shown if not significantly more do.
 
     Of ``pictures, manipulation, factor, n, agreement`` the rows ``resize`` count; all pictures together, with Wilson's
     95 % interval at the size where agreement is lowest.
@@ -239,27 +245,29 @@ def agreement(evidence: Evidence, *, within: tuple[float, float], at_least: floa
     factor = float((kept / counts).idxmin())
     share, n = float(kept[factor] / counts[factor]), int(counts[factor])
     low, high = wilson(round(share * n), n)
-    status = HOLDS if share >= at_least else REFUTED if high < at_least else UNDECIDED
+    status = _at_least(share, low, high, at_least)
     words = f"Lowest at {factor:g} times the size: {share:.0%} of {n} images keep their label ({low:.0%} to {high:.0%})."
     return Verdict(status, words, share, low, high, "share of images that keep their label", at_least)
 
 
 def pattern_read_without_object(evidence: Evidence, *, at_least: float) -> Verdict:
-    """Some tap reads the correlation length of noise well enough; refuted if the best is significantly below.
+    """Some tap reads the correlation length of noise well enough; refuted if the best is significantly below, and not
+    contradicted rather than shown if it is not significantly above.
 
     Of ``layerwise_r2`` with ``kind, measure, region`` the rows of blob noise, whole map and ridge count.
     """
+    rows = only(evidence.rows, condition="true", estimator="ridge", kind="blob", region="whole map")
     best = []
     for measure in ("correlation_length", "canvas_size"):
-        labels = {"condition": "true", "estimator": "ridge", "kind": "blob", "region": "whole map"}
-        rows = only(evidence.rows, weights=evidence.trained, measure=measure, **labels)
-        summary = summarize(rows, by=["tap"])
+        summary = summarize(only(rows, weights=evidence.trained, measure=measure), by=["tap"])
         best.append(summary.loc[summary["mean"].idxmax()])
     pattern, canvas = best
-    status = HOLDS if pattern["mean"] >= at_least else REFUTED if pattern.high < at_least else UNDECIDED
+    untrained = rows[(rows.weights == "random") & (rows.measure == "correlation_length")]
+    note = f"random weights {number(_means(untrained).max())}" if len(untrained) else ""
+    status = _at_least(pattern["mean"], pattern.low, pattern.high, at_least)
     words = f"Correlation length is read best at {pattern.tap}, R² {_span(pattern)}; "
     words += f"canvas size at {canvas.tap}, {_span(canvas)}."
-    return _verdict(status, words, pattern, R2, at_least)
+    return _verdict(status, words, pattern, R2, at_least, note=note)
 
 
 def sums_agree(evidence: Evidence) -> Verdict:
@@ -269,7 +277,8 @@ def sums_agree(evidence: Evidence) -> Verdict:
         return Verdict(HOLDS, f"All {len(evidence.rows)} rows and columns add up.")
     lines = wrong[["line", "name", "sum", "printed"]].itertuples(index=False, name=None)
     words = "; ".join(f"{line} {name} sums to {ours}, printed {theirs}" for line, name, ours, theirs in lines)
-    return Verdict(REFUTED, f"{len(wrong)} of {len(evidence.rows)} rows and columns do not add up: {words}.")
+    note = f"{len(wrong)} of {len(evidence.rows)}"
+    return Verdict(REFUTED, f"{note} rows and columns do not add up: {words}.", note=note)
 
 
 def row_beats(evidence: Evidence, *, row: str, other: str, score: str, level: float = 0.05) -> Verdict:
@@ -281,22 +290,23 @@ def row_beats(evidence: Evidence, *, row: str, other: str, score: str, level: fl
     mine = only(evidence.rows, target=TARGET)
     for name in (row, other):
         only(mine, row=name)
-    compared = compare_rows(only(evidence.everything, target=TARGET), pairs=PAIRS)
+    compared = compare_rows(only(evidence.everything, target=TARGET))
     found = only(compared, network=evidence.network, score=score, first=row, second=other).iloc[0]
     effect = found.difference, found.low, found.high
     words = f"{row} minus {other}: {span(*effect)} over {found.n_slides} slides, {found.seeds} seeds"
     words += f", p {found.p_holm:.3f} after Holm's correction"
+    status, notes = UNDECIDED, []
     if "runs" in evidence.tables:
         size = evidence.tables["runs"].groupby("row").parameters.first()
-        words += f"; {100 * size[row] / size['pretrained']:.0f} % of the parameters kept"
-        words += ", no test of pruning" if size[row] >= MOST_KEPT * size["pretrained"] else ""
-    status = UNDECIDED
+        kept = size[row] / size["pretrained"]
+        notes = [f"{100 * kept:.0f} % of parameters kept" + f", {NO_TEST}" * bool(kept >= MOST_KEPT)]
     if found.p_holm < level:
         status = HOLDS if found.difference * BETTER[score] > 0 else REFUTED
     if late := [name for name in (row, other) if not mine.converged[mine.row == name].all()]:
         status = UNDECIDED
         words += f"; not converged: {' and '.join(late)}"
-    return Verdict(status, f"{words}.", *effect, UNITS[score], 0.0)
+    words, note = "; ".join([words, *notes]), "; ".join(notes + ["not significant"] * (status == UNDECIDED))
+    return Verdict(status, f"{words}.", *effect, UNITS[score], 0.0, BETTER[score], note)
 
 
 def chosen_tap_near_best(evidence: Evidence, *, taps_apart: int, level: float = 0.05) -> Verdict:
@@ -321,13 +331,13 @@ def chosen_tap_near_best(evidence: Evidence, *, taps_apart: int, level: float = 
         gains.append(float(gain.mean()))
         p.append(sign_flip_test(gain))
         words.append(
-            f"by {score} {best}, {distances[-1]} taps from {chosen[0]} and better by {number(gains[-1])} on test slides"
+            f"by {score} {best}, {distances[-1]} away from {chosen[0]} and by {number(gains[-1])} better on test slides"
         )
     far = np.array(distances) > taps_apart
     refuted = far & (np.array(gains) > 0) & (holm(np.array(p)) < level)
     status = REFUTED if refuted.any() else HOLDS if not far.any() else UNDECIDED
     text = f"Best {'; '.join(words)}."
-    return Verdict(status, text, max(distances), quantity="taps apart", threshold=taps_apart)
+    return Verdict(status, text, max(distances), quantity="layers apart", threshold=taps_apart, side=-1)
 
 
 def erased(evidence: Evidence, *, end: str) -> Verdict:
@@ -349,14 +359,16 @@ def fall_grows(evidence: Evidence, *, top1: Mapping[str, float], end: str, level
     for name in top1:
         rows = only(evidence.everything, network=name)
         label = next((label for label in rows.weights if label.startswith(evidence.trained)), "none")
-        falls[name] = float(np.nan_to_num(drop(Evidence(label, rows), start="peak", end=end).effect))
+        falls[name] = drop(Evidence(label, rows), start="peak", end=end).effect
     ours, published = (stats.rankdata(list(values.values())) for values in (falls, top1))
     rho = float(np.corrcoef(ours, published)[0, 1])
     p = float((np.array(list(permutations(ours))) @ published >= ours @ published - 1e-9).mean())
     status = HOLDS if p < level else REFUTED if rho <= 0 else UNDECIDED
     words = "; ".join(f"{name} ({top1[name]:.1f} %) {number(fall)}" for name, fall in falls.items())
-    words = f"Rank correlation {number(rho)} over {len(falls)} networks, exact p {p:.3f}. Falls: {words}."
-    return Verdict(status, words, rho, quantity="rank correlation of fall and accuracy", threshold=0.0)
+    note = f"{len(falls)} networks, exact p {p:.3f}"
+    words = f"Rank correlation {number(rho)} over {note}. Falls: {words}."
+    quantity = "rank correlation of fall and accuracy"
+    return Verdict(status, words, rho, quantity=quantity, threshold=0.0, note=note)
 
 
 def falls_further(evidence: Evidence, *, than: str, end: str) -> Verdict:
@@ -395,8 +407,10 @@ def worst_where_foretold(evidence: Evidence, *, taps: Sequence[str], within: flo
         for row in rows.itertuples()
     )
     status = HOLDS if right.all() else REFUTED if rows.covered.all() else UNDECIDED
-    furthest = float(ratio[np.abs(np.log(ratio)).idxmax()])
-    return Verdict(status, f"{words}.", furthest, quantity="images at the worst / foretold", threshold=within)
+    furthest = float(np.exp(np.abs(np.log(ratio)).max()))
+    return Verdict(
+        status, f"{words}.", furthest, quantity="factor between worst and foretold", threshold=within, side=-1
+    )
 
 
 # Every test that a claim can name.
@@ -433,5 +447,13 @@ def _span(row: pd.Series) -> str:
     return span(row["mean"], row.low, row.high)
 
 
-def _verdict(status: str, text: str, row: Any, quantity: str = DIFFERENCE, threshold: float = 0.0) -> Verdict:
-    return Verdict(status, text, row["mean"], row.low, row.high, quantity, threshold)
+def _at_least(value: float, low: float, high: float, limit: float) -> str:
+    if value >= limit:
+        return HOLDS if low >= limit else UNCONTRADICTED
+    return REFUTED if high < limit else UNDECIDED
+
+
+def _verdict(
+    status: str, text: str, row: Any, quantity: str = DIFFERENCE, threshold: float = 0.0, **further: Any
+) -> Verdict:
+    return Verdict(status, text, row["mean"], row.low, row.high, quantity, threshold, **further)

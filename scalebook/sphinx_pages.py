@@ -1,6 +1,6 @@
 """Sphinx directives of two pages that are computed at build, from the ledger and from cards, and shown as HTML.
 
-``{scoreboard} glance | claims | table-1 | table-2 | table-a1 | figure | errata``. The build fails if a results file
+``{scoreboard} glance | claims | ours | table-1 | table-2 | table-a1 | figure | errata``. The build fails if a results file
 differs from its card, a claim's threshold from the record, or if the page of a claim's notebook does not show its evidence.
 
 ``{provenance} compact | control | paper`` is a table with one row for each notebook of the profile that was run, and a
@@ -71,14 +71,14 @@ def ledger_of(root: Path) -> Ledger:
 class Scoreboard(Part):
     """One part of the scoreboard."""
 
-    parts = ("glance", "claims", "errata", *TABLES)
+    parts = ("glance", "claims", "ours", "errata", *TABLES)
 
     def html(self, part: str, root: Path) -> str:
         ledger = ledger_of(root)
         if part == "glance":
             return pages.glance(ledger)
-        if part == "claims":
-            return pages.claims(ledger, self._link)
+        if part in ("claims", "ours"):
+            return pages.claims(ledger, self._link, ours=part == "ours")
         return _errata(root) if part == "errata" else pages.cells(ledger, TABLES[part])
 
     def _link(self, profile: str, claim: Claim) -> str | None:

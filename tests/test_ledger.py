@@ -15,9 +15,10 @@ from scipy import stats
 from study_tables import HIGH, LOW, MID, archive, corrected, layerwise
 
 from scalebook.claims import STATUSES, check_thresholds, load_claims, overall, threshold_digest
-from scalebook.ledger import as_data, build_ledger, headline
+from scalebook.ledger import as_data, build_ledger, headline, on_own_networks
 from scalebook.paper_tables import COLUMNS, a1_cells, figure_cells, order_kept, table1_cells, table2_cells
 from scalebook.predicates import PREDICATES
+from scalebook.sentences import sentence
 from scalelib import cli
 from scalelib.errors import ResultsError
 
@@ -71,12 +72,13 @@ def test_malformed_claims_are_refused_by_name(entries, message, tmp_path):
 
 def test_one_status_for_several_networks():
     for statuses, expected in {
-        "reproduced, reproduced": "reproduced",
-        "reproduced, not run": "reproduced",
-        "reproduced, inconclusive": "partly",
-        "reproduced, not reproduced": "partly",
-        "inconclusive, not reproduced": "not reproduced",
-        "inconclusive, inconclusive": "inconclusive",
+        "holds, holds": "holds",
+        "holds, not run": "holds",
+        "holds, not contradicted": "not contradicted",
+        "holds, undecided": "partly",
+        "not contradicted, does not hold": "partly",
+        "undecided, does not hold": "does not hold",
+        "undecided, undecided": "undecided",
         "not run": "not run",
     }.items():
         assert overall(statuses.split(", ")) == expected, statuses
@@ -167,17 +169,58 @@ def test_each_network_is_judged_by_its_own_rows_and_real_data_make_the_headline(
     ledger = build_ledger(PAPER, results)
     rows = ledger.verdicts[ledger.verdicts.claim == "interior-peak"].set_index(["profile", "network"]).status
     assert rows.to_dict() == {
-        ("paper", ""): "not run", ("control", "net"): "not reproduced",  # trained weights bear another label there
-        ("compact", "net"): "reproduced", ("compact", "bad"): "not reproduced",
+        ("paper", ""): "not run", ("control", "net"): "does not hold",  # trained weights bear another label there
+        ("compact", "net"): "holds", ("compact", "bad"): "does not hold",
         **{("compact", name): "not run" for name in ("headless", "InceptionV3", "SqueezeNet")},
     }  # fmt: skip
     found = {
         "interior-peak": "partly",
-        "prune-point-inside": "reproduced",  # its own table
-        "table1-consistent": "not reproduced",  # about no network: from the control profile
+        "prune-point-inside": "holds",  # its own table
+        "table1-consistent": "does not hold",  # about no network: from the control profile
         "chosen-tap-transfers": "not run",
     }
     assert headline(ledger)[list(found)].to_dict() == found
+    own = on_own_networks(ledger)  # of the paper's networks one was read, and not at its ends
+    assert set(own.network) == {"InceptionV3"}
+    assert "shuffled-not-positive" in set(own.claim)
+    assert "interior-peak" not in set(own.claim)
+
+
+def told(claim_id: str, *verdicts: tuple[str, str, float, str]) -> str:
+    rows = pd.DataFrame(verdicts, columns=["network", "status", "effect", "note"]).assign(
+        threshold=0.1, evidence="Why."
+    )
+    return sentence(next(claim for claim in load_claims(PAPER / "claims.yaml") if claim.id == claim_id), rows)
+
+
+def test_a_claims_sentence_names_few_networks_and_of_many_the_extremes_and_the_papers_own():
+    one, two = ("A, to b", "does not hold", 0.25, "x"), ("InceptionV3 (2015)", "does not hold", 0.354, "")
+    words = "Random weights alone read scale, at their best layer with R² {}; the claim allows 0.10."
+    assert told("random-weights-low", one, two) == words.format("0.25 in A (x) and 0.35 in InceptionV3")
+    many = [one, two, *((name, "does not hold", 0.4 + i / 10, "") for i, name in enumerate("BCD"))]
+    extremes = "0.25 (A) to 0.60 (D) in 5 networks, 0.35 in InceptionV3"
+    assert told("random-weights-low", *many) == words.format(extremes)
+    both = told("drop-at-logits", ("A", "holds", 0.3, ""), ("B", "does not hold", 0.0, ""), ("ResNet50, to c", "not run", np.nan, ""))  # fmt: skip
+    assert both.endswith("R² falls by 0.30 in A. The logits hold as much as any layer before them in B. "
+                         "The weights of ResNet50 end too early to decide it.")  # fmt: skip
+    found = told(
+        "pruned-beats-full-mae", ("A", "undecided", -10.26, "kept"), ("B", "does not hold", 12.0, "")
+    )
+    assert found.endswith("changes by −10.3 px in A (kept) and +12.0 px in B.")
+    assert "falls to 55 % in A." in told("resizing-keeps-predictions", ("A", "not contradicted", 0.55, ""))
+    assert told("table1-consistent", ("", "does not hold", np.nan, "4 of 12")).endswith(
+        "4 of 12 do not add up."
+    )
+    assert told("interior-peak", ("A", "not run", np.nan, "")) == "Why."
+
+
+@each_claim
+def test_every_claim_has_words_for_each_thing_that_its_test_may_say(entry):
+    assert {"any"} == set(entry["says"]) or {"for", "against"} <= set(entry["says"]) <= {
+        "for",
+        "undecided",
+        "against",
+    }
 
 
 @pytest.mark.parametrize("profiles", [["control"], ["paper"], ["compact", "control"], ["paper", "compact", "control"]])  # fmt: skip
@@ -218,26 +261,27 @@ def test_command_prints_and_writes_every_status(results, tmp_path, capsys, archi
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out
     data, words = json.loads(Path(names["json"]).read_text(encoding="utf-8")), " ".join(out.split())
-    assert {"reproduced", "not reproduced"} <= {claim["status"] for claim in data["claims"]}
+    assert {"holds", "does not hold"} <= {claim["status"] for claim in data["claims"]}
     rows = [
         (claim["id"], f"{profile}, {row['network']}" if row["network"] else profile, row)
         for claim in data["claims"] for profile, found in claim["profiles"].items() for row in found["networks"]
     ]  # fmt: skip
     assert len(pd.read_csv(names["csv"])) == len(rows)
     for claim in data["claims"]:
-        assert f"{STATUSES[claim['status']].symbol} {claim['status']} {claim['claim']}" in words, claim["id"]
+        line = f"{STATUSES[claim['status']].symbol} {claim['status']} {claim['claim']} {claim['evidence']}"
+        assert " ".join(line.split()) in words, claim["id"]
     for claim, name, row in rows:
         line = " ".join(f"{name}: {row['status']}. {row['evidence']}".split())
         assert row["status"] == "not run" or line in words, (claim, name)
     for table in ("1", "2", "A1"):
         line = next(part for part in out.splitlines() if part.strip().startswith(f"Table {table}:"))
         own = [cell["status"] for cell in data["cells"] if cell["table"] == table]
-        assert all(f"{own.count(status)} {status}" in line for status in own)
+        assert all(f"{status} {own.count(status)}" in line for status in own)
 
 
 def test_command_says_what_it_lacks(tmp_path, capsys):
     assert cli.main(["ledger", "--paper", str(PAPER), "--results", str(tmp_path)]) == 0
-    assert "19 claims of the paper, on real data: 19 not run" in capsys.readouterr().out
+    assert "19 claims of the paper, on real data: not run 19" in capsys.readouterr().out
     assert cli.main(["ledger", "--paper", str(tmp_path)]) == 2
     assert "no claims.yaml" in capsys.readouterr().err
     (tmp_path / "file").write_text("")

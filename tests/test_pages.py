@@ -13,7 +13,7 @@ from study_tables import HIGH, LOW, MID, archive, layerwise
 
 from scalebook import pages
 from scalebook.claims import STATUSES
-from scalebook.ledger import REAL, Ledger, build_ledger, headline, of_paper
+from scalebook.ledger import REAL, Ledger, build_ledger, counts, headline
 from scalelib import cli
 
 ROOT = Path(__file__).parents[1]
@@ -53,12 +53,18 @@ def test_every_part_is_whole_html_whatever_was_run(which, ledger, tmp_path):
     found = ledger if which == "ledger" else build_ledger(PAPER, tmp_path)
     rows = {t: len(list(read(pages.cells(found, t))[0].iter("tr"))) for t in ("1", "2", "A1", "figure")}
     assert rows == {"1": 5, "2": 7, "A1": 14, "figure": 4}
-    counts = [int(n) for n in re.findall(r'class="count">(\d+)<', pages.glance(found))]
-    papers = of_paper(found, headline(found))
-    assert sum(counts[::2]) == sum(counts[1::2]) == len(papers) == len(found.claims) - 4
-    assert counts[::2] == [(papers == status).sum() for status in STATUSES]
-    page, text = read(pages.claims(found, no_page))
-    assert len(list(page.iter("details"))) == len(found.claims)
+    shown = [int(n) for n in re.findall(r'class="count">(\d+)<', pages.glance(found))]
+    assert sum(shown[::2]) == sum(shown[1::2]) == len(found.claims) - 4 == 19
+    assert shown[::2] == list(counts(found).values())
+    own = (
+        "decided on networks that the paper itself uses"
+        if which == "ledger"
+        else "None of the paper's 19 claims"
+    )
+    assert own in read(pages.glance(found))[1]
+    parts = [read(pages.claims(found, no_page, ours=ours)) for ours in (False, True)]
+    assert [len(list(page.iter("details"))) for page, _ in parts] == [19, 4]
+    text = " ".join(text for _, text in parts)
     for claim in found.claims:
         assert claim.claim in text
         assert claim.refuted in text
@@ -68,11 +74,15 @@ def test_status_is_never_colour_alone_filters_wait_for_the_script_and_pages_in_t
     page, text = read(pages.claims(ledger, lambda p, c: f"{p}/{c.notebook}.html" if p == "compact" else None))
     found = set(headline(ledger))
     assert all(f"{STATUSES[status].symbol} {status}" in text for status in found)
-    assert {item.get("data-real") for item in page.iter("li")} - {None} == found
+    buttons = [b.get("data-value") for b in page.iter("button") if b.get("data-filter") == "status"]
+    assert buttons == ["all", *(status.replace(" ", "-") for status in STATUSES if status in found)]
+    groups = {group.get("id"): list(group.iter("details")) for group in page.iter("section")}
+    assert list(groups)[:2] == ["where-is-scale-read", "is-it-learned-or-architecture"]
+    assert [one.get("id") for one in groups["what-do-early-layers-hold"]] == ["claim-early-layers-low-ols", "claim-early-layers-empty"]  # fmt: skip
     assert "net <&> co" in text  # escaped, so that it is read as text
     assert page.find("div[@class='scoreboard-filters']").get("hidden") is not None
     pressed = [b.get("data-filter") for b in page.iter("button") if b.get("aria-pressed") == "true"]
-    assert pressed == ["profile", "status", "section"]
+    assert pressed == ["question", "status"]
     links = {str(link.get("href")) for link in page.iter("a")}
     assert "compact/04_layerwise_r2.html" in links
     assert not any("control" in link for link in links)
@@ -97,16 +107,20 @@ def test_errata_name_lines_and_the_cells_that_explain_them():
     assert "adds up" in pages.errata(pd.DataFrame(sums).assign(difference=0), pd.DataFrame([fix]))
 
 
-def verdicts(*effects: tuple[float, float, float], threshold: float = 0.0) -> pd.DataFrame:
+def verdicts(*effects: tuple[float, float, float], threshold: float = 0.0, side: int = 1) -> pd.DataFrame:
     rows = pd.DataFrame(effects, columns=["effect", "low", "high"])
-    names = [f"net & {i}" for i in range(len(rows))]
-    return rows.assign(threshold=threshold, quantity="R²", network=names, profile="compact", status="partly")
+    names = [f"net & {i}, rounded" for i in range(len(rows))]
+    about = {"quantity": "R²", "profile": "compact", "status": "partly", "side": side}
+    return rows.assign(threshold=threshold, network=names, **about)
+
+
+def drawn(rows: pd.DataFrame, *, small: bool = False) -> str:
+    return pages.render("interval.svg", plot=pages.plot(rows), small=small)
 
 
 def test_plot_describes_itself_and_its_places_are_linear_in_value():
-    plot = pages.plot(verdicts((0.3, 0.1, 0.5), (-0.2, np.nan, np.nan)))
-    svg = ElementTree.fromstring(pages.render("interval.svg", plot=plot))
-    words = "R²: net & 0 0.30 (0.10 to 0.50); net & 1 −0.20; threshold 0.00"
+    svg = ElementTree.fromstring(drawn(verdicts((0.3, 0.1, 0.5), (-0.2, np.nan, np.nan))))
+    words = "R²: net & 0 0.30 (0.10 to 0.50); net & 1 −0.20; for the claim: above 0.00"
     assert (svg.get("role"), svg.get("aria-label"), svg.find("title").text) == ("img", words, words)
     a, c = (float(circle.get("cx")) for circle in svg.iter("circle"))
     turn = float(next(line for line in svg.iter("line") if line.get("class") == "threshold").get("x1"))
@@ -115,18 +129,24 @@ def test_plot_describes_itself_and_its_places_are_linear_in_value():
 
 
 def test_vast_values_bend_the_axis_and_nothing_finite_gives_no_plot():
-    text = pages.render("interval.svg", plot=pages.plot(verdicts((-1e12, -4e12, 2e12))))
+    text = drawn(verdicts((-1e12, -4e12, 2e12)))
     assert "compressed axis" in text
     assert all(0 <= float(c.get("cx")) <= 400 for c in ElementTree.fromstring(text).iter("circle"))
-    nothing = pages.plot(verdicts((np.nan, np.nan, np.nan)))
-    assert not any(pages.render(f"{kind}.svg", plot=nothing).strip() for kind in ("interval", "small"))
+    nothing = verdicts((np.nan, np.nan, np.nan))
+    assert not any(drawn(nothing, small=small).strip() for small in (False, True))
 
 
-@pytest.mark.parametrize("threshold", [np.nan, 0.1])
-def test_small_plot_has_one_dot_per_network_and_is_not_read_out(threshold):
-    plot = pages.plot(verdicts((0.3, 0.1, 0.5), (-0.2, np.nan, np.nan), threshold=threshold))
-    svg = ElementTree.fromstring(pages.render("small.svg", plot=plot))
-    assert (svg.get("aria-hidden"), len(list(svg.iter("circle")))) == ("true", 2)
+@pytest.mark.parametrize(("side", "words"), [(1, "for →"), (-1, "← for")])
+def test_the_side_that_speaks_for_a_claim_is_shaded_and_named_and_a_small_plot_is_not_read_out(side, words):
+    rows = verdicts((0.3, 0.2, 0.5), (-0.2, np.nan, np.nan), threshold=0.1, side=side)
+    for small in (True, False):
+        svg = ElementTree.fromstring(drawn(rows, small=small))
+        assert (svg.get("aria-hidden"), len(list(svg.iter("circle")))) == ("true" if small else None, 2)
+        shaded = next(box for box in svg.iter("rect") if box.get("class") == "for")
+        begin, width = float(shaded.get("x")), float(shaded.get("width"))
+        inside = [begin <= float(dot.get("cx")) <= begin + width for dot in svg.iter("circle")]
+        assert inside == [side == 1, side == -1]
+        assert words in [text.text for text in svg.iter("text")]
 
 
 def test_colours_of_the_style_sheet_are_those_of_the_statuses():
@@ -142,13 +162,15 @@ def test_the_committed_badge_counts_the_ledger_in_text_title_and_strip_and_fetch
     line = f"![{words}](book/_static/claims.svg)"
     assert line in (ROOT / "README.md").read_text(encoding="utf-8"), f"write into README.md: {line}"
     root = ElementTree.fromstring(text)
-    counts = of_paper(archived, headline(archived)).value_counts().reindex(list(STATUSES), fill_value=0)
-    assert [node.text for node in root.iter(f"{SVG}text")][1].startswith(f"{counts['reproduced']} of 19")
+    found = pd.Series(counts(archived))
+    assert [node.text for node in root.iter(f"{SVG}text")][1].startswith(f"holds {found['holds']} · ")
+    grounds = [node.get("fill") for node in root.iter(f"{SVG}rect") if not node.get("y")]
+    assert not {status.colour for status in STATUSES.values()} & set(grounds)  # it counts, and does not pass
     assert root.find(f"{SVG}title").text == root.get("aria-label") == words
-    assert all(f"{count} {status}" in words for status, count in counts.items() if count)
+    assert all(f"{status} {count}" in words for status, count in found.items() if count)
     widths = np.array([float(node.get("width")) for node in root.iter(f"{SVG}rect") if node.get("y")])
     assert widths.sum() == pytest.approx(float(root.get("width")), abs=0.3)
-    assert widths / widths.sum() == pytest.approx(counts[counts > 0].to_numpy() / 19, abs=0.01)
+    assert widths / widths.sum() == pytest.approx(found[found > 0].to_numpy() / 19, abs=0.01)
     assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
 
 
@@ -166,8 +188,8 @@ def test_badge_is_written_even_if_the_commands_reader_has_gone(tmp_path, results
 @pytest.mark.parametrize(
     ("profiles", "words"),
     [
-        (["control"], "in the rendered control experiment: 1 "),
-        (["control", "paper"], "on real data: 19 not run"),
+        (["control"], "in the rendered control experiment: "),
+        (["control", "paper"], "on real data: not run 19"),
     ],
 )
 def test_the_control_profile_alone_is_not_called_real_data_and_beside_another_counts_nothing(

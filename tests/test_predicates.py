@@ -11,7 +11,7 @@ from scalebook.exact_tests import sign_flip_test
 from scalebook.predicates import PREDICATES, Evidence, MissingRows, Verdict, number
 from scalelib.errors import ResultsError
 
-YES, NO, OPEN = "reproduced", "not reproduced", "inconclusive"
+YES, NO, OPEN, NULL = "holds", "does not hold", "undecided", "not contradicted"
 PEAK = ("interior_peak", {"significant_below_peak": ("first", "pre_softmax")})
 FALL = ("drop", {"start": "peak", "end": "last_feature"})
 LOGITS = ("drop", {"start": "peak", "end": "pre_softmax"})
@@ -154,13 +154,14 @@ CASES = {
     "logits above": (LOGITS, {"a": LOW, "b": MID, "pre_softmax": HIGH}, NO, "b 0.42, pre_softmax 0.80"),
     "fall within noise": (FALL, {"a": [0.9, 0.2, 0.6], "b": LOW, "c": [0.2, 0.9, 0.3]}, OPEN, ""),
     "first significantly above": (FIRST, {"a": LOW, "b": HIGH}, NO, "a: mean R²"),
-    "first below": (FIRST, {"a": [-0.1, -0.2, -0.3], "b": HIGH}, YES, ""),
+    "first below": (FIRST, {"a": [-0.1, -0.2, -0.3], "b": HIGH}, NULL, ""),
     "first above within noise": (FIRST, {"a": [-0.5, 0.4, 0.3], "b": HIGH}, OPEN, ""),
+    "none above": (SHUFFLED, layerwise({"a": [-0.1, -0.2, 0.0]}, condition="shuffled"), NULL, "at a: −0.10"),
     "one sure tap above": (SHUFFLED, layerwise(ONE_SURE, condition="shuffled"), NO, "at sure: 0.31"),
     "late taps count": (BEATS, against_random({"a": LOW, "b": HIGH, "c": HIGH, "softmax": LOW}, ONLY_LATE), YES, "2 of 2"),
     "one tap is worse": (BEATS, against_random(dict.fromkeys(EVERY, MID), WORSE_AT_C), NO, "least at c"),
     "seeds differ": (BEATS, against_random(dict.fromkeys(EVERY, HIGH), {tap: [0, 0.9, 0.1] for tap in EVERY}), OPEN, ""),
-    "three peaks in order": (ORDER, peaks(0.8, 0.2, -0.5), YES, "trained weights 0.80 at b"),
+    "three peaks in order": (ORDER, peaks(0.8, 0.2, -0.5), YES, "ImageNet weights 0.80 at b"),
     "random above trained": (ORDER, peaks(0.2, 0.8, -0.5), NO, ""),
     "random below shuffled": (ORDER, peaks(0.8, -0.6, -0.5), NO, ""),
     "shuffled above random": (ORDER, peaks(0.8, 0.2, 0.3), NO, ""),
@@ -171,6 +172,7 @@ CASES = {
     "pattern read": ((PATTERN, {"at_least": 0.5}), blobs({"a": LOW, "b": HIGH}), YES, "canvas size at a"),
     "pattern not read": ((PATTERN, {"at_least": 0.6}), blobs({"a": LOW, "b": MID}), NO, ""),
     "pattern within noise": ((PATTERN, {"at_least": 0.5}), blobs({"a": [0.9, 0.1, 0.4]}), OPEN, ""),
+    "pattern read within noise": ((PATTERN, {"at_least": 0.4}), blobs({"a": [0.9, 0.1, 0.4]}), NULL, ""),
     "sums agree": (("sums_agree", {}), sums(0, 0), YES, ""),
     "a sum that does not": (("sums_agree", {}), sums(2, 0), NO, "row test sums to 12, printed 10"),
     "erased": (ERASED, two_readings({"a": LOW, "b": HIGH, "c": MID}, {"a": LOW, "b": HIGH, "c": LOW}), YES, "Free of units: b 0.80, c 0.42"),
@@ -281,7 +283,7 @@ def test_what_a_test_needs_and_does_not_find_is_named(test, rows, tables, words)
     assert isinstance(raised.value, MissingRows) == ("starts" not in words)  # the claim is then not run
 
 
-@pytest.mark.parametrize(("share", "status"), [(0.30, NO), (0.49, OPEN), (0.50, YES), (0.70, YES)])
+@pytest.mark.parametrize(("share", "status"), [(0.30, NO), (0.49, OPEN), (0.50, NULL), (0.70, YES)])
 def test_agreement_at_the_lowest_size_in_the_range_with_wilsons_interval(share, status):
     shares = {0.25: 0.0, 0.75: share, 1.0: 1.0, 1.5: 0.8, 2.0: 0.1}
     rows = pd.DataFrame(
@@ -310,14 +312,15 @@ def test_smaller_error_and_higher_kappa_are_better_once_converged(score, gain, l
     assert words in verdict.evidence
 
 
-@pytest.mark.parametrize(("left", "words"), [(50, "; 25 % of the parameters kept."), (190, "; 95 % of the parameters kept, no test of pruning.")])  # fmt: skip
+@pytest.mark.parametrize(("left", "words"), [(50, "25 % of parameters kept"), (190, "95 % of parameters kept, no test of pruning")])  # fmt: skip
 def test_what_is_kept_of_a_network_is_said_and_changes_no_status(left, words):
     runs = pd.DataFrame(
         {"row": ["pretrained", "scratch", "pruned", "pruned"], "parameters": [200, 200, left, left]}
     )
     verdict = judged(beats_row("kappa"), transfer(20), runs=runs)
     assert verdict.status == YES
-    assert verdict.evidence.endswith(words)
+    assert verdict.evidence.endswith(f"; {words}.")
+    assert verdict.note == words
 
 
 def test_holm_runs_over_networks_and_scores():
