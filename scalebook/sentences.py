@@ -29,7 +29,8 @@ def sentence(claim: Claim, rows: pd.DataFrame) -> str:
             values = {"each": Numbers(part), "limit": number(part.threshold.iloc[0])}
             said.append(claim.says[kind].format(names=listed(list(bare(part.network))), **values))
     if silent := [name for name in OWN if name in set(bare(rows.network)) - set(bare(run.network))]:
-        said.append(f"The weights of {listed(silent)} end too early to decide it.")
+        verb = "was" if len(silent) == 1 else "were"
+        said.append(f"{listed(silent)} {verb} not read far enough to decide it.")
     return " ".join(said)
 
 

@@ -33,7 +33,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     taps = {"a": LOW, "b": HIGH, "c": MID, "pre_softmax": MID}
     protocol = {"network": "InceptionV3", "estimator": "ols", "measure": "area_ratio"}
-    real = pd.concat([layerwise(taps, network="net <&> co"), layerwise({"mixed8": HIGH}, **protocol)])
+    early = layerwise({"a": LOW, "b": HIGH}, network="ResNet50", weights="imagenet, to b")
+    real = pd.concat([layerwise(taps, network="net <&> co"), early, layerwise({"mixed8": HIGH}, **protocol)])
     archive(folder, "compact", "04_layerwise_r2", layerwise_r2=real)
     archive(folder, "control", "04_layerwise_r2", layerwise_r2=layerwise(taps, weights="all scales"))
     return folder
