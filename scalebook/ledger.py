@@ -109,9 +109,9 @@ def judge(claim: Claim, tables: Tables, profile: str) -> Iterator[tuple[str, Ver
         yield "", Verdict(NOT_RUN, f"{claim.notebook} {why} with this profile.")
         return
     networks, begins = {"": trained}, trained if claim.networks == "imagenet" else claim.networks
-    if claim.networks != "none":
-        labels = (table.weights if "weights" in table else table.network.map(lambda _: begins)).astype(str)
-        pairs = zip(table.network, labels, strict=True)  # behind it stands what the weights are
+    if claim.networks != "none":  # behind the weights' label stands what they are
+        who = table.reindex(columns=["network", "weights"]).drop_duplicates().fillna({"weights": begins})
+        pairs = who.astype(str).itertuples(index=False)
         networks = {network: weights for network, weights in pairs if weights.startswith(begins)}
     if not networks:
         yield "", Verdict(NOT_RUN, f"No network with {claim.networks} weights in these results.")
