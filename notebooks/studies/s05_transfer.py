@@ -46,7 +46,6 @@ def plan_table(plans: Iterable[PlannedTransfer]) -> pd.DataFrame:
             "pruned_tap": plan.network.pruned_tap,
             "seeds": len(plan.seeds),
             "targets": ", ".join(plan.targets),
-            **{name: getattr(plan.schedule, name) for name in ("epochs", "patience")},
             "learning_rate": plan.rates[0] if len(plan.rates) == 1 else ", ".join(map(str, plan.rates)),
         }
         for plan in plans
@@ -57,22 +56,18 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Our Table 2, target ``area``, below the paper's in its form: mean (standard deviation over seeds)."""
     theirs = paper.pivot(index=["network", "row", "tap", "seeds"], columns="score", values=["mean", "sd"])
     theirs.columns = pd.Index([f"{score}_sd" if kind == "sd" else score for kind, score in theirs.columns])
-    theirs = theirs.reset_index().assign(source="paper", converged="")
+    theirs = theirs.reset_index().assign(source="paper")
     both = pd.concat([theirs, table[table["target"] == "area"].assign(source="ours")], ignore_index=True)
     ranks = {name: str(place) for place, name in enumerate(["paper", "ours", *ROW_NAMES])}
     both = both.sort_values(["source", "network", "row"], key=lambda names: names.replace(ranks))
     both["row"] = both["row"].map({**ROW_NAMES, "cut": "cut elsewhere"})
     both["kept"] = both["kept"].map("{:.0%}".format, na_action="ignore").fillna("")
-    form = {"error (px)": ("mae_px", 2), "kappa": ("kappa", 3), "balanced kappa": ("kappa_balanced", 3)}
-    form["error (µm²)"] = ("mae_um2", 1)
+    form = {"error (px)": ("mae_px", 2), "kappa": ("kappa", 3)}
     for name, (score, digits) in form.items():
         mean, spread = both[score], both[f"{score}_sd"]
         beside = spread.map(f" ({{:.{digits}f}})".format, na_action="ignore").fillna("")
-        shown = mean.map(f"{{:.{digits}f}}".format) + beside
-        both[name] = shown.where(mean.notna(), "")
-    return both[["source", "network", "row", "tap", "kept", *form, "seeds", "converged"]].reset_index(
-        drop=True
-    )
+        both[name] = mean.map(f"{{:.{digits}f}}".format) + beside
+    return both[["source", "network", "row", "kept", *form]].reset_index(drop=True)
 
 
 def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +81,6 @@ def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
             "pruned minus": compared["second"].map(ROW_NAMES),
             "difference (95 %)": [span(*found) for found in differences],
             "p, Holm": compared["p_holm"],
-            "p": compared["p"],
             "slides above zero": slides.agg(" of ".join, axis=1),
         }
     )
