@@ -112,7 +112,7 @@ rule book:
         [f"book/executed/{profile}/{name}.ipynb" for profile in SHOWN for name in GIVEN[profile]],
         [f"results/{profile}/{name}/card.json" for profile in SHOWN for name in GIVEN[profile]],
         LIBRARY + PAGES,
-        "book/figures",
+        "book/figures/hero.svg",
     output: "_build/html/index.html"
     log: ".cache/logs/book.log"
     threads: 1
@@ -121,13 +121,14 @@ rule book:
         "rm -rf _build && jupyter-book build . --warningiserror --nitpick --keep-going --all --quiet > {log} 2>&1"
 
 
+# One figure stands for all that pages name.
 rule figures:
     input:
         [f"results/{profile}/{name}/card.json" for profile in SHOWN for name in GIVEN[profile]],
         [path for path in PAGES if path.startswith("results")],
         LIBRARY,
         "workflow/draw_figures.py", "book/example.py", "book/_static/move.json",
-    output: directory("book/figures")
+    output: "book/figures/hero.svg"
     log: ".cache/logs/figures.log"
     threads: 1
     resources: mem_mb=4000, runtime=30, gpu=0

@@ -71,8 +71,9 @@ def test_planning_imports_no_keras() -> None:
 
 def test_a_changed_comma_executes_notebooks_and_trains_nothing(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Snakefile", tmp_path)
-    for house in ("notebooks", "profiles", "scalebook", "scalelib", "workflow"):
+    for house in ("notebooks", "profiles", "scalebook", "scalelib", "workflow", "book/_static"):
         shutil.copytree(ROOT / house, tmp_path / house, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "book" / "example.py", tmp_path / "book")
     then, now = time.time() - 60, time.time()
     for path in tmp_path.rglob("*"):
         os.utime(path, (then - 60, then - 60))
@@ -85,6 +86,7 @@ def test_a_changed_comma_executes_notebooks_and_trains_nothing(tmp_path: Path) -
     os.utime(tmp_path / "notebooks" / "studies" / "s07_peak.py", (now, now))
     assert jobs(plan(folder=tmp_path)) == {
         "book": 1,
+        "figures": 1,
         "patches": 1,
         "notebook": 4,
         "resizing": 1,
