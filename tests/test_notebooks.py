@@ -57,7 +57,10 @@ def test_cells_are_short_and_define_no_function_or_class(code):
         assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}, cell["source"]
     for cell in code[1:]:
         lines = [line for line in cell["source"].splitlines() if line.strip()]
-        assert sum(not line.startswith(("from", "import")) for line in lines) <= MOST_LINES, cell["source"]
+        most = MOST_LINES + 2 * (
+            "hide-input" in tags(cell)
+        )  # folded ones are opened by those who look for them
+        assert sum(not line.startswith(("from", "import")) for line in lines) <= most, cell["source"]
 
 
 def test_outputs_are_stored_and_clean_and_figures_have_alt_text(code):

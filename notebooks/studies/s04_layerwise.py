@@ -264,7 +264,7 @@ def along(
             )  # random features of some networks read far below zero
             ax.fill_between(grid, low, high, facecolor="#99999955", edgecolor="#999999", lw=0.5, hatch=hatch)
             x, y, ha = (1, high[35:].max(), "right") if hatch else (0, low[:25].min(), "left")
-            ax.text(x, y, curve, ha=ha, va=va, fontsize=size, color="#777777")
+            ax.text(x, y, curve, ha=ha, va=va, fontsize=size, alpha=0.75)
     trained = summary[~softmax & ~summary.curve.isin(grey)]
     if names:
         trained = trained.set_index("network").loc[list(names)].reset_index()
