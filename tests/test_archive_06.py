@@ -27,7 +27,7 @@ from studies.s06_early import (
 
 NAME = "06_early_features"
 TRAINED = ["SqueezeNet", "MobileNet 0.25", "MobileNetV2", "InceptionV3"]
-SAMPLE = ["SqueezeNet", *(pytest.param(label, marks=pytest.mark.exhaustive) for label in TRAINED[1:])]
+SAMPLE = ["SqueezeNet", pytest.param("InceptionV3", marks=pytest.mark.exhaustive)]
 WHO = ["network", "weights", "weights_seed"]
 CURVE = ["network", "weights", "tap"]
 ROUNDING = 1e-3
@@ -206,7 +206,7 @@ def _holm(p: pd.Series) -> pd.Series:
 def test_regions_are_the_most_exciting_of_their_photographs(
     label: str, voc_root: Path, keras_models: Path, weights_root: Path
 ) -> None:
-    """Among the photographs that the table names and forty others, the same three excite a channel most."""
+    """Among the photographs that the table names and forty others, the same excite a channel most."""
     stored = archived(f"{NAME}/regions")
     stored = stored[stored.network == label]
     _, net = loaded(label)
@@ -214,7 +214,7 @@ def test_regions_are_the_most_exciting_of_their_photographs(
     images = photographs().images
     named = np.union1d(stored.image, np.arange(11, len(images), 20))
     found = exciting_regions(
-        net, stored.tap.iloc[0], [images[at] for at in named], channels=channels, ranks=3
+        net, stored.tap.iloc[0], [images[at] for at in named], channels=channels, ranks=2
     ).table
     again = found.assign(image=named[found.image], network=label)
     assert len(stored) == len(again)
@@ -244,7 +244,7 @@ def test_regions_are_of_the_extreme_channels() -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("label", SAMPLE)
 def test_painting_starts_and_ends_where_it_did(label: str, keras_models: Path, weights_root: Path) -> None:
-    steps = 128 if label == "MobileNet 0.25" else 1
+    steps = 128 if label == "InceptionV3" else 1
     stored = archived(f"{NAME}/regions")
     stored = stored[(stored.network == label) & (stored["rank"] == 1)]
     _, net = loaded(label)

@@ -182,7 +182,8 @@ def test_logits_have_the_bands_of_notebook_04() -> None:
     rows = rows[rows.tap == "pre_softmax"].assign(ratio=rows.n_train / rows.channels, tap="logits")
     stored = archived(f"{NAME}/output_forms")
     stored = stored.assign(network=stored.panel.str.split(", ").str[0])
-    again = bands(rows[rows.network.isin(stored.network)], by=["network", "tap", "estimator"])
+    rows = rows[rows.network.isin(stored.network) & rows.estimator.isin(stored.estimator)]
+    again = bands(rows, by=["network", "tap", "estimator"])
     assert len(again) == 4
     agree(
         f"{NAME}/output_forms", again, keys=["network", "tap", "estimator"], stored=stored, rel=1e-4, abs=1e-4
