@@ -58,7 +58,7 @@ def test_every_part_is_whole_html_whatever_was_run(which, ledger, tmp_path):
     assert sum(shown[::2]) == sum(shown[1::2]) == len(found.claims) - 4 == 19
     assert shown[::2] == list(counts(found).values())
     own = (
-        "decided on networks that the paper itself uses"
+        "tested on networks that the paper itself uses"
         if which == "ledger"
         else "None of the paper's 19 claims"
     )
