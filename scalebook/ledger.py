@@ -110,8 +110,8 @@ def judge(claim: Claim, tables: Tables, profile: str) -> Iterator[tuple[str, Ver
         return
     networks, begins = {"": trained}, trained if claim.networks == "imagenet" else claim.networks
     if claim.networks != "none":  # behind the weights' label stands what they are
-        who = table.reindex(columns=["network", "weights"]).drop_duplicates().fillna({"weights": begins})
-        pairs = who.astype(str).itertuples(index=False)
+        labels = table.assign(weights=table.get("weights", begins))[["network", "weights"]]
+        pairs = labels.drop_duplicates().astype(str).itertuples(index=False)
         networks = {network: weights for network, weights in pairs if weights.startswith(begins)}
     if not networks:
         yield "", Verdict(NOT_RUN, f"No network with {claim.networks} weights in these results.")
