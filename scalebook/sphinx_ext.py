@@ -109,7 +109,7 @@ def value_of(root: Path, _docname: str, text: str) -> nodes.Node:
     found = rows[column].dropna()
     require(len(found) == len(rows) == 1, "value", "one row must match", len(rows), error=ResultsError)
     shown = format(found.item(), form)
-    return nodes.Text(shown if form == "s" else shown.replace("-", "−"))
+    return nodes.Text(shown if form == "s" else shown.replace("-", "−").replace("%", "\N{NO-BREAK SPACE}%"))
 
 
 def anchor_of(table: str) -> str:

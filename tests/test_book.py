@@ -141,7 +141,7 @@ def test_a_page_takes_numbers_from_tables_and_figures_as_they_were_drawn(source)
         source,
         f".. key-figure:: sums\n   :alt: two <bars>\n\n   Is {' and '.join(map(value.format, given))}.",
     )
-    assert "Is 50.0 and 11,258 and test and 5000%." in words(page)
+    assert "Is 50.0 and 11,258 and test and 5000 %." in words(page)
     assert (
         'role="img" aria-label="two &lt;bars&gt;"><svg><text>drawn</text></svg><svg><text>drawn-narrow'
         in page
