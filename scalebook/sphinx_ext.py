@@ -112,6 +112,13 @@ def value_of(root: Path, _docname: str, text: str) -> nodes.Node:
     return nodes.Text(shown if form == "s" else shown.replace("-", "−").replace("%", "\N{NO-BREAK SPACE}%"))
 
 
+def source_of(root: Path, docname: str, text: str) -> nodes.Node:
+    """Where images come from, and their licence: the card's dataset of this place, of another run after ``profile/notebook``."""
+    place, _, which = text.rpartition(" ")
+    card = run_of(root, place or docname.removeprefix(EXECUTED)).card
+    return nodes.Text(card.data["datasets"][int(which)]["source"])
+
+
 def anchor_of(table: str) -> str:
     """Anchor on a page of the cell above the line that names a table, such as ``data-layerwise-r2``."""
     return f"data-{table.partition('.')[0].replace('_', '-')}"
@@ -238,6 +245,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     """Register; what mends another extension's work comes after it."""
     app.add_role("results", CheckedRole(link_to))
     app.add_role("value", CheckedRole(value_of))
+    app.add_role("source", CheckedRole(source_of))
     app.add_directive("figure-of", FigureOf)
     app.add_directive("key-figure", KeyFigure)
     app.connect("doctree-read", add_banner, priority=400)  # before titles are gathered
