@@ -90,14 +90,14 @@ class CheckedRole(SphinxRole):
 
 
 def link_to(root: Path, docname: str, text: str) -> nodes.Node:
-    """Download link to a table: of the page's own results by its name, of others by ``profile/notebook/name``."""
+    """Download links to a table or its parts: of the page's own results by its name, of others by ``profile/notebook/name``."""
     place, _, name = text.rpartition("/")
-    place = place or docname.removeprefix(EXECUTED)
-    file = run_of(root, place).file(name)
-    target = f"/results/{place}/{file}"
-    link = download_reference("", "", nodes.literal(text=file), refdoc=docname, reftarget=target)
-    link[TABLE] = file
-    return link
+    place, links = place or docname.removeprefix(EXECUTED), nodes.inline()
+    for file in run_of(root, place).files(name):
+        target, words = f"/results/{place}/{file}", nodes.literal(text=file)
+        links += [nodes.Text(" "), download_reference("", "", words, refdoc=docname, reftarget=target)]
+        links[-1][TABLE] = anchor_of(name)
+    return links
 
 
 def value_of(root: Path, _docname: str, text: str) -> nodes.Node:
@@ -128,12 +128,12 @@ def add_anchors(_app: Sphinx, doctree: nodes.document) -> None:
     """Put each table's anchor above the cell whose figure it holds the numbers of."""
     downloads = reversed(list(doctree.findall(download_reference)))
     links = {link[TABLE]: link for link in downloads if TABLE in link}
-    for table, block in links.items():
+    for anchor, block in links.items():
         while not isinstance(block.parent, nodes.section | nodes.document):
             block = block.parent
         section, place = block.parent, block.parent.index(block)
         above = [i for i in range(place) if "cell" in section[i].get("classes", [])]
-        section.insert(above[-1] if above else place, nodes.target("", "", ids=[anchor_of(table)]))
+        section.insert(above[-1] if above else place, nodes.target("", "", ids=[anchor]))
 
 
 def add_banner(app: Sphinx, doctree: nodes.document) -> None:

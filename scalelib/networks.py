@@ -204,10 +204,10 @@ def load_network(
         there = {step.name for step in steps}
         default = {tap: layer for tap, layer in default.items() if layer in there}
         end = next(reversed(default), steps[-1].name)
-    unset = next((layer.name for layer in model.layers if not _is_finite(layer)), None)
-    received = (
-        f"layer {unset!r} is the first without weights that fit" if unset else "more than the network has"
-    )
+    arrays = ((step.name, array) for step in model.layers for array in step.get_weights() if is_float(array))
+    unset = next((name for name, array in arrays if not np.isfinite(array).all()), None)
+    first = f"layer {unset!r} is the first without weights that fit"
+    received = first if unset else "more than the network has"
     rule = f"weights {label!r} do not fit, or are damaged"
     loadable(reach and not unset, rule, received, _UNFIT, WeightsError)
     bound, bound_name = _preprocessing(preprocess or architecture or "raw")
@@ -319,17 +319,9 @@ def _size(size: int | tuple[int, int] | str | None) -> AnySize:
     return (int(pair[0]), int(pair[1]))
 
 
-def _raw(images: np.ndarray) -> np.ndarray:
-    return np.asarray(images, np.float32)
-
-
-def _scaled_to_one(images: np.ndarray) -> np.ndarray:
-    return np.asarray(images, np.float32) / np.float32(255)
-
-
 _PLAIN: dict[str, tuple[Preprocess, str]] = {
-    "raw": (_raw, "raw"),
-    "0-1": (_scaled_to_one, "0-1"),
+    "raw": (lambda images: np.asarray(images, np.float32), "raw"),
+    "0-1": (lambda images: np.asarray(images, np.float32) / np.float32(255), "0-1"),
     "SqueezeNet": (squeezenet.preprocess, "BGR less (104, 117, 123)"),
     "control": (control.preprocess, "scalelib.control.preprocess"),
 }
@@ -418,10 +410,6 @@ def _shapes_in(file: Path) -> Counter[tuple[int, ...]]:
     with h5py.File(zipfile.ZipFile(file).open("model.weights.h5") if file.suffix == ".keras" else file) as h5:
         (h5.get("layers") or h5.get("model_weights") or h5).visititems(lambda _, item: found.append(item))
         return Counter(item.shape for item in found if isinstance(item, h5py.Dataset) and is_float(item))
-
-
-def _is_finite(layer: Any) -> bool:
-    return all(np.isfinite(array).all() for array in layer.get_weights() if is_float(array))
 
 
 def _readable(file: Path) -> AbstractContextManager[None]:

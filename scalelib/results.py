@@ -41,7 +41,7 @@ NEXT = ".next"  # results that are complete and on their way to their places
 FORMAT = 1
 # Bytes up to which a text file is read, and an archive of arrays unpacked.
 MOST_TEXT, MOST_ARRAYS = 2**26, 2**31
-# A table with more bytes than this is compressed, whatever its name says.
+# A table with more bytes than this is compressed, whatever its name says, and cut in parts where that is not enough.
 LARGE = 1_500_000
 
 
@@ -288,7 +288,7 @@ class Run:
         ----------
         tables : mapping of str to pandas.DataFrame
             By file name; a name without ending becomes ``name.csv``; ``name.csv.gz``, and whatever is
-            larger than 1.5 MB, is compressed.
+            larger than 1.5 MB, is compressed. What then still is becomes ``name.part01.csv.gz``, ….
         datasets, networks : iterable of Dataset and of Network
             What was measured and read; names, digests, counts and exclusions go into the card.
 
@@ -301,10 +301,10 @@ class Run:
         ResultsError
             If something cannot be written. Earlier results in the folder then stay as they are.
         """
-        packed = {name: _pack(name, table) for name, table in tables.items()}
+        packed = [file for name, table in tables.items() for file in _pack(name, table)]
         about = {
-            file: {"rows": len(tables[name]), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, (file, content) in packed.items()
+            file: {"rows": rows, "sha256": hashlib.sha256(content).hexdigest()}
+            for file, rows, content in packed
         }
         data = self._card(datasets, networks) | {"tables": about}
         rule = f"the card of {self.name} must be plain JSON, its tables plain file names"
@@ -319,7 +319,7 @@ class Run:
             _settle(self.path)
             staged = self.path / f".new.{uuid4().hex[:12]}"
             try:
-                for name, content in {**dict(packed.values()), CARD: text.encode() + b"\n"}.items():
+                for name, _, content in [*packed, (CARD, 1, text.encode() + b"\n")]:
                     write_atomic(staged / name, content)
                 staged.replace(self.path / NEXT)
             finally:
@@ -353,14 +353,19 @@ def _describe_dataset(dataset: Any) -> dict[str, Any]:
     return {**named, "images": len(dataset.table), "counts": counts, "excluded": dict(dataset.excluded)}
 
 
-def _pack(name: str, table: pd.DataFrame) -> tuple[str, bytes]:
-    """A table's file name and bytes."""
+def _pack(name: str, table: pd.DataFrame) -> list[tuple[str, int, bytes]]:
+    """A table's files: name, rows and bytes of each."""
     # Six significant digits: more than any number in the book carries, and half the size.
     content = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
     name = name if name.endswith((".csv", ".csv.gz")) else f"{name}.csv"
     if name.endswith(".csv") and len(content) > LARGE:
         name += ".gz"
-    return name, gzip.compress(content, mtime=0) if name.endswith(".gz") else content
+    content = gzip.compress(content, mtime=0) if name.endswith(".gz") else content
+    if (parts := -(-len(content) // LARGE)) == 1:
+        return [(name, len(table), content)]
+    rows = np.array_split(np.arange(len(table)), parts)
+    named = [name.replace(".csv", f".part{number:02d}.csv") for number in range(1, parts + 1)]
+    return [file for one, part in zip(named, rows, strict=True) for file in _pack(one, table.iloc[part])]
 
 
 @dataclass(frozen=True)
@@ -381,16 +386,17 @@ class Results:
 
         Words stay words: only empty cells are missing, and the condition ``true`` is no boolean.
         """
-        words = pd.read_csv(self.folder / self.file(name), dtype=str, keep_default_na=False, na_values=[""])
-        return words.apply(_typed)
+        as_words: Any = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+        parts = [pd.read_csv(self.folder / file, **as_words) for file in self.files(name)]
+        return pd.concat(parts, ignore_index=True).apply(_typed)
 
-    def file(self, name: str) -> str:
-        """The file of a table, by its name with or without ending."""
-        known = self.card.data["tables"]
-        found = [file for file in (name, f"{name}.csv", f"{name}.csv.gz", f"{name}.gz") if file in known]
+    def files(self, name: str) -> list[str]:
+        """The file of a table, or its parts in order, by its name with or without ending."""
+        known, ending = self.card.data["tables"], re.compile(r"(\.part\d+)*(\.csv)?(\.gz)?$")
+        found = [file for file in known if ending.sub("", file) == ending.sub("", name)]
         received = f"{name!r}; the card lists {', '.join(known)}"
         require(found, "Results", f"no table {name!r} in {self.folder.name}", received, error=ResultsError)
-        return found[0]
+        return found
 
 
 def _typed(column: pd.Series) -> pd.Series:

@@ -112,3 +112,11 @@ def test_every_file_that_a_guide_names_exists(page: str) -> None:
     not_ours = {"VOCdevkit/", "CUB_200_2011/", "MoNuSeg/", "slides/", "weights/", "notebooks/08_name.ipynb"}
     assert len(named) > 5
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/"))) and name not in not_ours]
+
+
+def test_no_archived_table_or_page_is_larger_than_two_megabytes() -> None:
+    archived = [
+        path for top in ("results/compact", "book/executed/compact") for path in (ROOT / top).rglob("*.*")
+    ]
+    assert len(archived) > 50
+    assert not [path for path in archived if path.stat().st_size > 2_000_000]

@@ -40,6 +40,24 @@ def test_large_table_is_compressed_to_the_same_bytes_and_found_by_the_name_it_wa
         pd.testing.assert_frame_equal(read.table(name), large)
 
 
+def test_table_that_stays_large_is_cut_in_parts_and_read_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "LARGE", 10_000)
+    words = np.where(np.arange(20_000) < 10_000, "0", 'first, "word"\nof two lines')
+    table = pd.DataFrame({"x": np.random.default_rng(0).integers(0, 10**6, 20_000), "word": words})
+    write(tmp_path, {"large": table, "large_too": TABLE})
+    read = read_results(tmp_path)
+    files = read.files("large")
+    assert len(files) > 9, "more parts than one digit numbers"
+    assert files == sorted(files)
+    assert all((tmp_path / file).stat().st_size < 2 * results.LARGE for file in files)
+    assert sum(read.card.data["tables"][file]["rows"] for file in files) == len(table)
+    assert read.files("large_too") == ["large_too.csv"]
+    for name in ("large", "large.csv", "large.csv.gz"):
+        pd.testing.assert_frame_equal(read.table(name), table)
+
+
 def test_words_flags_and_missing_values_survive(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0], "condition": ["true"] * 3}
