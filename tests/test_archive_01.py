@@ -36,19 +36,19 @@ FOLLOW = {
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOLLOW)
-def test_areas_and_slides_are_those_of_the_annotations(name: str, monuseg_root: Path) -> None:
+def test_areas_and_slides_are_those_of_the_annotations(name: str, more_slides: None) -> None:
     compute, keys = FOLLOW[name]
     agree(f"{NAME}/{name}", compute(patches().table), keys=keys, whole=True, **DIGITS)
 
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_monuseg_is_split_by_patient_with_all_seven_magnifications(monuseg_root: Path) -> None:
+def test_monuseg_is_split_by_patient_with_all_seven_magnifications(more_slides: None) -> None:
     data, table = patches(), patches().table
-    assert table.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 10, "validation": 3}
+    assert table.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 15, "validation": 5}
     assert table.groupby("group").split.nunique().max() == 1
     assert sorted(table.magnification.unique()) == list(MAGNIFICATIONS)
-    assert table.groupby("slide").mpp_stated.first().value_counts().to_dict() == {True: 22, False: 1}
+    assert table.groupby("slide").mpp_stated.first().value_counts().to_dict() == {True: 29, False: 1}
     spread = table.groupby("magnification").mean_area_um2.mean()
     assert spread.max() / spread.min() < 1.2  # a nucleus is as large at every magnification
     assert np.asarray(data.images[0]).shape == (96, 96, 3)
@@ -57,25 +57,24 @@ def test_monuseg_is_split_by_patient_with_all_seven_magnifications(monuseg_root:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_more_training_slides_leave_the_patches_of_the_others_as_they_are(
-    monuseg_root: Path, more_slides: None
-) -> None:
-    given = settings(NAME)["dataset_options"] | {"more": ["MoNuSeg_more"], "validation": 5}
-    found, names = (
-        load_dataset("monuseg", **given).table,
-        ["image", "mean_area_px", "mean_area_um2", "tissue"],
-    )
-    assert found.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 15, "validation": 5}
-    assert found.groupby("group").split.nunique().max() == 1
-    pd.testing.assert_frame_equal(found[names].iloc[: len(patches().table)], patches().table[names])
-    tested = (table[table.split == "test"].reset_index(drop=True) for table in (found, patches().table))
+def test_more_training_slides_leave_the_patches_of_the_others_as_they_are(more_slides: None) -> None:
+    given = {
+        key: value
+        for key, value in settings(NAME)["dataset_options"].items()
+        if key not in ("more", "validation")
+    }
+    fewer, found = load_dataset("monuseg", **given).table, patches().table
+    names = ["image", "mean_area_px", "mean_area_um2", "tissue"]
+    assert fewer.groupby("split").slide.nunique().to_dict() == {"test": 10, "train": 10, "validation": 3}
+    pd.testing.assert_frame_equal(found[names].iloc[: len(fewer)], fewer[names])
+    tested = (table[table.split == "test"].reset_index(drop=True) for table in (found, fewer))
     pd.testing.assert_frame_equal(*tested)
 
 
 @recomputes(f"{NAME}/table1")
 @pytest.mark.data
 @pytest.mark.slow
-def test_counts_beside_table_1_are_those_of_the_patches(monuseg_root: Path) -> None:
+def test_counts_beside_table_1_are_those_of_the_patches(more_slides: None) -> None:
     stored = archived(f"{NAME}/table1")
     again = s01_datasets.beside_paper(
         patches().table, ROOT / "paper" / "table1.csv", uncapped=patches().table
@@ -102,7 +101,7 @@ def test_counts_beside_table_1_are_those_of_the_patches(monuseg_root: Path) -> N
 @recomputes(f"{NAME}/excluded")
 @pytest.mark.data
 @pytest.mark.slow
-def test_what_was_left_out_is_left_out_again(monuseg_root: Path, voc_root: Path) -> None:
+def test_what_was_left_out_is_left_out_again(more_slides: None, voc_root: Path) -> None:
     data, objects = patches(), photographs()
     again = s01_datasets.left_out({data.name: data.excluded, objects.name: objects.excluded})
     agree(f"{NAME}/excluded", again, keys=["dataset", "reason"], whole=True)
@@ -112,7 +111,7 @@ def test_what_was_left_out_is_left_out_again(monuseg_root: Path, voc_root: Path)
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.exhaustive
-def test_rules_are_measured_again(monuseg_root: Path) -> None:
+def test_rules_are_measured_again(more_slides: None) -> None:
     given = read_results(ARCHIVE / NAME).card.data["parameters"]
     data = patches()
     measured = measure_by_rule(

@@ -1,8 +1,4 @@
-"""Notebook 05's archive: tables follow from each other; predictions and read-outs come from slides and weights.
-
-It was made before ridge became free of units, and its networks are cut where the rule of that time cut them: read-outs are
-computed again with `EarlierRidge`, and the cut is the one that the archived runs name.
-"""
+"""Notebook 05's archive: tables follow from each other; predictions and read-outs come from slides and weights."""
 
 from __future__ import annotations
 
@@ -13,16 +9,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from archive_rows import ARCHIVE, ROUNDED, agree, archived, network_of, patches, recomputes, settings
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import r2_score
+from archive_rows import (
+    ARCHIVE,
+    ROUNDED,
+    agree,
+    archived,
+    network_of,
+    patches,
+    photographs,
+    recomputes,
+    settings,
+)
 
 from scalebook.exact_tests import compare_rows
 from scalelib.activations import extract
-from scalelib.datasets import Dataset, load_dataset
+from scalelib.datasets import Dataset
 from scalelib.datasets.sources import data_root
 from scalelib.images import read_image
-from scalelib.regression import train_test_splits
+from scalelib.regression import layerwise_r2
 from scalelib.results import CARD
 from scalelib.slides.magnification import fit_estimator
 from studies import s05_runs, s05_transfer
@@ -31,6 +35,7 @@ from studies.s05_runs import (
     PlannedTransfer,
     TransferNetwork,
     TransferTables,
+    chosen_taps,
     described,
     downsampled_windows,
     plan_transfer,
@@ -52,38 +57,14 @@ pytestmark = pytest.mark.skipif(
 
 
 def plans() -> list[PlannedTransfer]:
-    given, runs = settings(NAME), archived(f"{NAME}/runs")
-    cut = runs[runs.row == "pruned"].groupby("network").tap.first().to_dict()
-    return plan_transfer(given["networks"], cut, schedule=given["schedule"])
+    given = settings(NAME)
+    chosen = chosen_taps(archived("04_layerwise_r2/answers"), weights=given["chosen_for"])
+    return plan_transfer(given["networks"], chosen, schedule=given["schedule"])
 
 
-class EarlierRidge:
-    """Ridge as it was at the commit of the archive's card, by scikit-learn: a channel's standard deviation counted as at least
-    a hundredth of its tap's largest, and penalties went from 0.1 to 1e9 in half decades."""
-
-    def __init__(self, features: np.ndarray, targets: np.ndarray, _estimator: str = "ridge") -> None:
-        deviation = features.std(axis=0, dtype=np.float64)
-        self.scale = np.maximum(deviation, 0.01 * deviation.max())
-        ridge = RidgeCV(10.0 ** np.arange(-1, 9.5, 0.5), alpha_per_target=True)
-        self.ridge = ridge.fit(features / self.scale, targets)
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        return np.asarray(self.ridge.predict(features / self.scale))
-
-
-def earlier_r2(features: np.ndarray, measure: np.ndarray) -> float:
+def mean_r2(features: np.ndarray, measure: np.ndarray) -> float:
     """Mean held-out R² over the ten splits."""
-    found = []
-    for train, test in train_test_splits(len(measure)):
-        read = EarlierRidge(features[train], measure[train, None])
-        found.append(r2_score(measure[test], read.predict(features[test])))
-    return float(np.mean(found))
-
-
-@cache
-def natural() -> Dataset:
-    """The photographs of this notebook: four classes, where notebook 04 reads albatrosses too."""
-    return load_dataset(settings(NAME)["natural"], **settings(NAME)["natural_options"])
+    return float(layerwise_r2({"tap": features}, measure, conditions="true").r2_test.mean())
 
 
 def plan_of(label: str) -> PlannedTransfer:
@@ -125,20 +106,34 @@ def reading(label: str, weights: str, *taps: str) -> Reading:
 @recomputes(f"{NAME}/transfer")
 def test_scores_follow_from_the_predictions() -> None:
     tables = TransferTables(predictions(), archived(f"{NAME}/history"), archived(f"{NAME}/runs"))
-    again = s05_runs.score_runs(tables, class_means()).drop(columns="kept")  # younger than this archive
+    again = s05_runs.score_runs(tables, class_means())
     agree(f"{NAME}/transfer", again, keys=[*RUN, "slide"], whole=True, **ROUNDED)
 
 
-@recomputes(f"{NAME}/table_2", f"{NAME}/compared")
+@recomputes(f"{NAME}/table_2", f"{NAME}/compared", f"{NAME}/started")
 def test_table_2_and_comparisons_follow_from_the_scores() -> None:
     scores = archived(f"{NAME}/transfer")
-    again, keys = s05_runs.table_2(scores.assign(kept=1.0)), ["network", "row", "tap", "target"]
-    agree(f"{NAME}/table_2", again.drop(columns="kept"), keys=keys, whole=True, **ROUNDED)
-    again, keys = (
-        compare_rows(scores[scores.target == "area"]),
-        ["network", "target", "score", "first", "second"],
+    keys = ["network", "row", "tap", "target"]
+    agree(f"{NAME}/table_2", s05_runs.table_2(scores), keys=keys, whole=True, **ROUNDED)
+    area, keys = scores[scores.target == "area"], ["network", "target", "score", "first", "second"]
+    agree(f"{NAME}/compared", compare_rows(area), keys=keys, whole=True, **ROUNDED)
+    again = compare_rows(area, pairs=[("pretrained", "scratch")])
+    agree(f"{NAME}/started", again, keys=keys, whole=True, **ROUNDED)
+
+
+@recomputes(f"{NAME}/rates")
+def test_learning_rates_are_those_with_the_smallest_validation_loss_of_a_seed_beside() -> None:
+    """Each row and target by itself; trained as long for each rate, and none of them with a seed of the runs."""
+    runs, rates = archived(f"{NAME}/runs"), archived(f"{NAME}/rates")
+    kind = [name for name in RUN if name != "seed"]
+    assert not set(rates.seed) & set(runs.seed)
+    assert set(rates.groupby([*kind, "learning_rate"]).size()) == {s05_runs.TUNING_EPOCHS}
+    best = rates.loc[rates.groupby(kind).val_loss.idxmin()].set_index(kind).learning_rate
+    assert (
+        best.to_dict()
+        == runs.replace({"row": {"cut": "pruned"}}).groupby(kind).learning_rate.unique().map(float).to_dict()
     )
-    agree(f"{NAME}/compared", again, keys=keys, whole=True, **ROUNDED)
+    assert set(rates.learning_rate) == set(settings(NAME)["schedule"]["learning_rate"])
 
 
 @recomputes(f"{NAME}/runs", f"{NAME}/history")
@@ -169,7 +164,7 @@ def test_runs_are_those_planned_and_follow_from_their_learning_curves() -> None:
 @pytest.mark.data
 @pytest.mark.slow
 def test_predictions_are_of_these_patches_and_give_the_losses_of_the_learning_curves(
-    monuseg_root: Path,
+    more_slides: None,
 ) -> None:
     """A run's best loss follows from what it predicts for the validation patches, in units of the training targets."""
     table = patches().table
@@ -191,23 +186,17 @@ def test_predictions_are_of_these_patches_and_give_the_losses_of_the_learning_cu
 @recomputes(f"{NAME}/history")
 @pytest.mark.data
 @pytest.mark.slow
-@pytest.mark.parametrize(("label", "row"), [("SqueezeNet", "scratch"), ("MobileNet 0.25", "pretrained")])
+@pytest.mark.parametrize(("label", "row"), [("SqueezeNet", "scratch"), ("MobileNetV2", "pretrained")])
 @pytest.mark.exhaustive
 def test_first_epoch_of_a_run_is_that_of_the_archive(
-    label: str, row: str, monuseg_root: Path, keras_models: Path, weights_root: Path, tmp_path: Path
+    label: str, row: str, more_slides: None, keras_models: Path, weights_root: Path, tmp_path: Path
 ) -> None:
     """The first epoch only: training amplifies rounding, and after a second one predictions differ as between seeds."""
-    plan = plan_of(label)
-    schedule = replace(plan.schedule, epochs=1, patience=None)
-    place = train_transfer(
-        plan.network,
-        row,
-        patches().table,
-        in_memory().images,
-        tmp_path,
-        seed=plan.seeds[0],
-        schedule=schedule,
-    )
+    plan, runs = plan_of(label), archived(f"{NAME}/runs").set_index(["network", "row"])
+    rate = float(runs.learning_rate[label, row].iloc[0])
+    schedule = replace(plan.schedule, epochs=1, patience=None, learning_rate=rate)
+    seed, images = plan.seeds[0], in_memory().images
+    place = train_transfer(plan.network, row, patches().table, images, tmp_path, seed=seed, schedule=schedule)
     [again] = [s05_runs.collect(tmp_path, names=[place.name]).history]
     agree(f"{NAME}/history", again[[*RUN, "epoch", "loss"]], keys=[*RUN, "epoch"], rel=FIRST_EPOCH)
 
@@ -232,12 +221,10 @@ def test_read_outs_are_those_of_the_patches(
     table: str,
     weights: str,
     tap: str,
-    monuseg_root: Path,
+    more_slides: None,
     keras_models: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     label = "MobileNet 0.25"
-    monkeypatch.setattr(s05_runs, "fit_linear", EarlierRidge)
     found = read_out(reading(label, weights, *READ_AT).activations, patches().table, network=label)
     again = read_out_scores(found, patches().table).drop(columns="chosen")
     again = again[(again.tap == tap) & (again.slide == "all")]
@@ -266,22 +253,21 @@ def test_chosen_taps_and_answers_follow() -> None:
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_three_curves_are_those_of_photographs_and_patches(
-    monuseg_root: Path, voc_root: Path, keras_models: Path, monkeypatch: pytest.MonkeyPatch
+    more_slides: None, voc_root: Path, keras_models: Path
 ) -> None:
     """At the tap of the cut and one in the middle: object scale by class, pitch of windows, magnification of patches."""
-    monkeypatch.setattr(s05_runs, "fit_linear", EarlierRidge)
-    label, taps, table = "MobileNet 0.25", ["conv_pw_6", "conv_pw_13"], natural().table
-    [seen] = read_networks([network_of("04_layerwise_r2", label)], natural().images, taps=taps)
+    label, taps, table = "MobileNet 0.25", ["conv_pw_6", "conv_pw_13"], photographs().table
+    [seen] = read_networks([network_of("04_layerwise_r2", label)], photographs().images, taps=taps)
     read = reading(label, "trained", *READ_AT)
     size, most = settings(NAME)["dataset_options"]["size"], settings(NAME)["most_downsampling"]
-    windows, pitch = downsampled_windows(natural().images, size=size, most=most)
+    windows, pitch = downsampled_windows(photographs().images, size=size, most=most)
     zoomed = extract(read.network, windows, taps=taps)
     scale, pitches = [], []
     for tap in taps:
         classes = table.reset_index().groupby("object_class")
-        r2 = [earlier_r2(seen.activations[tap][c.index], c.sqrt_area_ratio.to_numpy()) for _, c in classes]
+        r2 = [mean_r2(seen.activations[tap][c.index], c.sqrt_area_ratio.to_numpy()) for _, c in classes]
         scale.append({"network": label, "tap": tap, "curve": "scale", "mean": np.mean(r2)})
-        r2_test = earlier_r2(zoomed[tap], pitch.log2_downsampling.to_numpy())
+        r2_test = mean_r2(zoomed[tap], pitch.log2_downsampling.to_numpy())
         pitches.append({"network": label, "tap": tap, "r2_test": r2_test})
     tissue = s05_transfer.held_out_r2(read_out(read.activations, patches().table, network=label))
     again = s05_transfer.three_curves(pd.DataFrame(scale), pd.DataFrame(pitches), tissue)
@@ -296,7 +282,7 @@ def test_costs_are_those_of_the_networks(keras_models: Path, weights_root: Path)
     stored, side = archived(f"{NAME}/costs"), settings(NAME)["dataset_options"]["size"]
     parts = []
     for spec in read_out_specs(settings(NAME)["networks"], size=side):
-        if spec["weights_label"] == "random":
+        if spec["weights_label"] == "trained":
             [found] = read_networks([spec], np.zeros((1, side, side, 3), np.uint8))
             taps = stored.tap[stored.network == spec["label"]]
             parts.append(
@@ -321,7 +307,7 @@ def test_costs_are_those_of_the_networks(keras_models: Path, weights_root: Path)
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_unseen_images_are_estimated_as_archived(
-    monuseg_root: Path, slides_root: Path, voc_root: Path, keras_models: Path
+    more_slides: None, slides_root: Path, voc_root: Path, keras_models: Path
 ) -> None:
     given, stored = settings(NAME), archived(f"{NAME}/unseen")
     answers = archived(f"{NAME}/readout_answers")
@@ -330,7 +316,7 @@ def test_unseen_images_are_estimated_as_archived(
     ].best_tap
     network: TransferNetwork = plan_of(given["estimator"]).network
     fitted = fit_estimator(in_memory(), network=described(network, tap))
-    photograph = {"image": read_image(natural().images[0]), "label": "photograph"}
+    photograph = {"image": read_image(photographs().images[0]), "label": "photograph"}
     again, _ = unseen_images([*given["unseen"], photograph], fitted, root=data_root())
     assert len(again) == len(stored)
     stored = stored.assign(refused=stored.refused.fillna("").str.split("[0-9]").str[0])

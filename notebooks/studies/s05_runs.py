@@ -300,11 +300,14 @@ def collect(folder: str | Path, *, names: Collection[str] | None = None) -> Tran
     return TransferTables(*(pd.concat(kind, ignore_index=True) for kind in found))
 
 
-def rates_tried(folder: str | Path) -> pd.DataFrame:
-    """Validation losses by which learning rates were chosen: a row per run and epoch."""
-    places = sorted(Path(folder).glob(f"{RATES}/*/*/{HISTORY}"))
-    tried = [pd.read_csv(place).assign(learning_rate=float(place.parts[-3])) for place in places]
-    return pd.concat(tried, ignore_index=True) if tried else pd.DataFrame()
+def rates_tried(folder: str | Path, runs: pd.DataFrame) -> pd.DataFrame:
+    """Validation losses by which the learning rates of `runs` were chosen: a row per run and epoch, none where nothing was
+    to choose."""
+    named = runs[["network", "tap", "target"]].drop_duplicates()
+    tried = [named.iloc[:0].assign(learning_rate=0.0)]
+    for place in sorted(Path(folder).glob(f"{RATES}/*/*/{HISTORY}")):
+        tried.append(pd.read_csv(place).assign(learning_rate=float(place.parts[-3])))
+    return pd.concat(tried, ignore_index=True).merge(named)
 
 
 def score_runs(tables: TransferTables, means: pd.Series, *, split: str = "test") -> pd.DataFrame:

@@ -23,12 +23,12 @@ from scalelib.networks import Network
 from scalelib.plotting import COLOURS, MARKERS, WIDTH, line_facets, merged_legend, short_tap
 from scalelib.pruning import prune
 from studies.s05_runs import PlannedTransfer, kept
-from studies.transfer_scores import RUN
 
 Read = Callable[[str], pd.DataFrame]
 
 # Rows of Table 2 in words, and how they are drawn.
 ROW_NAMES = {"pretrained": "full, pretrained", "scratch": "full, from scratch", "pruned": "pruned"}
+CUT_TOO = {**ROW_NAMES, "cut": "cut elsewhere"}
 ROW_COLOURS = dict(zip(ROW_NAMES.values(), (COLOURS[0], COLOURS[5], COLOURS[1]), strict=True))
 ROW_MARKERS = dict(zip(ROW_NAMES.values(), "os^", strict=True))
 MARK: dict[str, Any] = {"mec": "black", "mew": 0.7, "ls": ""}
@@ -44,11 +44,12 @@ def plan_table(plans: Iterable[PlannedTransfer]) -> pd.DataFrame:
             "network": plan.network.label,
             "full_tap": plan.network.full_tap,
             "pruned_tap": plan.network.pruned_tap,
-            "seeds": len(plan.seeds),
+            "rows": ", ".join(f"{row} × {len(seeds)}" for row, seeds in plan.rows.items()),
             "targets": ", ".join(plan.targets),
             "learning_rate": plan.rates[0] if len(plan.rates) == 1 else ", ".join(map(str, plan.rates)),
         }
         for plan in plans
+        if plan.rows
     )
 
 
@@ -60,14 +61,14 @@ def as_published(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     both = pd.concat([theirs, table[table["target"] == "area"].assign(source="ours")], ignore_index=True)
     ranks = {name: str(place) for place, name in enumerate(["paper", "ours", *ROW_NAMES])}
     both = both.sort_values(["source", "network", "row"], key=lambda names: names.replace(ranks))
-    both["row"] = both["row"].map({**ROW_NAMES, "cut": "cut elsewhere"})
+    both["row"] = both["row"].map(CUT_TOO)
     both["kept"] = both["kept"].map("{:.0%}".format, na_action="ignore").fillna("")
     form = {"error (px)": ("mae_px", 2), "kappa": ("kappa", 3)}
     for name, (score, digits) in form.items():
         mean, spread = both[score], both[f"{score}_sd"]
         beside = spread.map(f" ({{:.{digits}f}})".format, na_action="ignore").fillna("")
         both[name] = mean.map(f"{{:.{digits}f}}".format) + beside
-    return both[["source", "network", "row", "kept", *form]].reset_index(drop=True)
+    return both[["source", "network", "row", "tap", "kept", *form]].reset_index(drop=True)
 
 
 def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +79,8 @@ def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
         {
             "network": compared["network"],
             "score": compared["score"].replace("mae_px", "error (px)"),
-            "pruned minus": compared["second"].map(ROW_NAMES),
+            "row": compared["first"].map(ROW_NAMES),
+            "minus": compared["second"].map(ROW_NAMES),
             "difference (95 %)": [span(*found) for found in differences],
             "p, Holm": compared["p_holm"],
             "slides above zero": slides.agg(" of ".join, axis=1),
@@ -146,13 +148,11 @@ def cost_taps(pruned_tap: str, taps: Sequence[str]) -> list[str]:
 # What the tables answer
 
 
-def answers(compared: pd.DataFrame, three: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str | float]:
+def answers(compared: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str | float]:
     """What the page says in words, by the key under which it is glued."""
     pruned = kept(runs)[runs["row"] == "pruned"].groupby(runs["network"], sort=False).first()
-    best = three.loc[three.groupby(["network", "curve"], sort=False)["r2"].idxmax()].itertuples()
     return {
         "kept": _listed(f"{100 * pruned[name]:.0f} % of {name}" for name in compared["network"].unique()),
-        "why": "; ".join(f"{row.network}, {row.curve}: {row.tap} (R² {row.r2:.2f})" for row in best),
         "training_hours": float(runs["seconds"].sum()) / 3600,
         "late": float((~runs["converged"]).sum()),
         "n_runs": float(len(runs)),
@@ -168,7 +168,7 @@ def no_better_than_mean(table_2: pd.DataFrame, mean_error: float) -> str:
     """Rows of Table 2 whose error, averaged over seeds, is not below that of predicting the training mean, in words."""
     rows = table_2[table_2["target"] == "area"]
     weak = rows[rows["mae_px"] >= mean_error]
-    named = _listed(weak["network"] + " (" + weak["row"].map(ROW_NAMES) + ")") or "none"
+    named = _listed(weak["network"] + " (" + weak["row"].map(CUT_TOO) + ")") or "none"
     return f"No better than predicting the mean area of the training patches: {named}, of {len(rows)} rows."
 
 
@@ -179,6 +179,7 @@ def frozen_beside_trained(table_2: pd.DataFrame, read_out: pd.DataFrame) -> str:
         f"In {row.network}, frozen features at {row.best_tap} have an error of {row.best:.0f} px, and training all "
         f"weights one of {trained.mae_px[row.network]:.0f} px."
         for row in read_out[read_out["target"] == "area"].itertuples()
+        if row.network in trained.index
     )
 
 
@@ -193,6 +194,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     for panels, (network, own) in zip(axes, groups, strict=True):
         for ax, (row, colour) in zip(panels, ROW_COLOURS.items(), strict=True):
             part = own[own["row"] == row]
+            ax.set_axis_off() if part.empty else None
             best = part.loc[part.groupby("seed")["val_loss"].idxmin()]
             sns.lineplot(
                 part, x="epoch", y="val_loss", units="seed", estimator=None, color=colour, lw=0.8, alpha=0.6, ax=ax
@@ -230,7 +232,7 @@ def rows_of_table_2(
         sns.stripplot(scores, y=score, dodge=True, jitter=False, alpha=0.45, size=3, ax=ax, **look)
         for shift, (row, colour) in zip((-4 / 15, 0, 4 / 15), ROW_COLOURS.items(), strict=True):
             cell = paper[(paper["row"] == row) & (paper["score"] == score)].set_index("network").loc[theirs]
-            means = scores[scores["row"] == row].groupby("network")[score].mean().loc[ours]
+            means = scores[scores["row"] == row].groupby("network")[score].mean().reindex(ours)
             own = {"fmt": ROW_MARKERS[row], "color": colour, "ms": 6}
             ax.errorbar(
                 np.arange(len(theirs)) + shift, cell["mean"], cell["sd"], mfc="none", capsize=2, **own
@@ -253,9 +255,7 @@ def pruning_by_slide(read: Read, *, narrow: bool) -> Figure:
     """What the cut does to the error on each test slide, and how much of each network it is a test of."""
     parts = []
     for profile, label in PROFILES.items():
-        scores, runs = (read(f"{profile}/05_histopathology_transfer/{name}") for name in ("transfer", "runs"))
-        shares = runs[RUN].assign(kept=kept(runs))
-        scores = scores.drop(columns="kept", errors="ignore").merge(shares, on=RUN)
+        scores = read(f"{profile}/05_histopathology_transfer/transfer")
         parts.append(scores.assign(network=label or scores["network"]))
     return slide_differences(pd.concat(parts), other="pretrained", narrow=narrow)
 
@@ -326,27 +326,35 @@ def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
 
 
 def where_tissue_is_read(read: Read, *, narrow: bool) -> Figure:
-    """Where frozen networks hold object scale, and where what is asked of tissue: magnification and nuclei's area."""
-    parts = []
+    """How deep in each frozen network object scale is read best in photographs, and what is asked of tissue; the latter's
+    layers are chosen on validation slides."""
+    found, text = dict[str, list[float]](), 7.5 if narrow else 9.5
     for profile, label in PROFILES.items():
-        curves, scores = (
-            read(f"{profile}/05_histopathology_transfer/{n}") for n in ("three_curves", "readout")
-        )
-        area = scores[(scores["target"] == "area") & (scores["slide"] == "all") & (scores["split"] == "test")]
-        mean = area[area["tap"] == "mean"].set_index("network")["mae_px"]
-        gained = area.assign(r2=1 - area["mae_px"] / area["network"].map(mean), curve="nuclei's area")
-        both = pd.concat([curves[~curves["curve"].str.startswith("pixel")], gained[gained["tap"] != "mean"]])
-        parts.append(both.assign(network=label or both["network"]))
-    return scale_against_texture(pd.concat(parts), narrow=narrow)
+        scores, best = (read(f"{profile}/05_histopathology_transfer/readout{n}") for n in ("", "_answers"))
+        for network, answers in best.set_index("target").groupby("network", sort=False):
+            taps = [tap for tap in scores.loc[scores["network"] == network, "tap"].unique() if tap != "mean"]
+            chosen = [answers["scale_tap"].iloc[0], *answers["best_tap"].loc[["area", "log2_magnification"]]]
+            found[label or str(network)] = [taps.index(tap) / (len(taps) - 1) for tap in chosen]
+    fig, ax = plt.subplots(figsize=(3.73, 4.6) if narrow else (8.23, 4.4))
+    depths, places = np.array([*found.values()]), np.arange(len(found))
+    ax.hlines(places, depths.min(axis=1), depths.max(axis=1), color="0.6", lw=1.5, zorder=1)
+    kinds = "object scale, in photographs", "area of nuclei", "magnification"
+    for column, kind, colour, marker in zip(depths.T, kinds, COLOURS, MARKERS, strict=False):
+        ax.plot(column, places, marker, color=colour, ms=9, label=kind, alpha=0.8, **MARK)
+    ax.set_yticks(places, list(found), fontsize=text)
+    ax.set(xlim=(-0.03, 1.03), ylim=(len(found) - 0.5, -0.5))
+    ax.set_xlabel("relative depth of the best layer (0 first, 1 last)", fontsize=text)
+    merged_legend(fig, loc="outside upper center", ncols=1 if narrow else 3, fontsize=text)
+    return fig
 
 
-def scale_against_texture(curves: pd.DataFrame, *, narrow: bool = False) -> Figure:
+def scale_against_texture(curves: pd.DataFrame) -> Figure:
     """Several R² curves along each network, input to output; their best taps large, values off the scale as arrows."""
-    networks, floor, text = curves["network"].unique(), -0.1, 7.5 if narrow else 9.5
-    across = 1 if narrow else min(2, len(networks))
-    down = -(-len(networks) // across)
-    size = (3.73, 0.8 + 1.9 * down) if narrow else (8.23, 0.8 + 2.2 * down)
-    fig, axes = plt.subplots(down, across, figsize=size, sharex=True, sharey=True, squeeze=False)
+    networks, floor = curves["network"].unique(), -0.1
+    down = -(-len(networks) // 2)
+    fig, axes = plt.subplots(
+        down, 2, figsize=(8.23, 0.8 + 2.2 * down), sharex=True, sharey=True, squeeze=False
+    )
     looks = dict(zip(curves["curve"].unique(), zip(COLOURS, MARKERS, LINES, strict=False), strict=False))
     for ax, network in zip(axes.flat, networks, strict=False):
         own = curves[curves["network"] == network]
@@ -360,14 +368,14 @@ def scale_against_texture(curves: pd.DataFrame, *, narrow: bool = False) -> Figu
             ax.plot(depth[best], value, marker, color=colour, ms=9, **MARK)
             at = depth[best], value - 0.17 if name == "object scale in images" else value + 0.06
             side = "right" if depth[best] > 0.85 else "center"
-            ax.text(*at, short_tap(best), ha=side, fontsize=text, in_layout=False)
-        ax.set_title(str(network), fontsize=text + 0.5)
+            ax.text(*at, short_tap(best), ha=side, fontsize=9.5, in_layout=False)
+        ax.set_title(str(network), fontsize=10)
         ax.set(ylim=(floor, 1.1))
     for ax in axes.flat[len(networks) :]:
         ax.remove()
-    fig.supylabel("R², or share of the error", fontsize=text)
-    fig.supxlabel("relative depth (0 input, 1 output)", fontsize=text)
-    merged_legend(fig, loc="outside upper center", ncols=1 if narrow else 3, fontsize=text)
+    fig.supylabel("held-out R²", fontsize=9.5)
+    fig.supxlabel("relative depth (0 input, 1 output)", fontsize=9.5)
+    merged_legend(fig, loc="outside upper center", ncols=3, fontsize=9.5)
     return fig
 
 
