@@ -315,8 +315,8 @@ def chosen_tap_near_best(evidence: Evidence, *, taps_apart: int, level: float = 
     Taps stand in the network's order. The best tap is that of all validation patches; refuted if it lies further away
     and is significantly better on test slides, by either score.
     """
-    rows = only(evidence.rows, target=TARGET)
-    rows = rows[rows.tap != "mean"]
+    _whole(evidence)
+    rows = only(evidence.rows, target=TARGET).query("tap != 'mean'")
     taps, chosen = list(rows.tap.unique()), list(rows.tap[rows.scale_chosen.astype(bool)].unique())
     if len(chosen) != 1:
         raise MissingRows(f"One tap must be marked as chosen by scale R²; there are {len(chosen)}.")

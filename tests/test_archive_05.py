@@ -107,6 +107,8 @@ def reading(label: str, weights: str, *taps: str) -> Reading:
 def test_scores_follow_from_the_predictions() -> None:
     tables = TransferTables(predictions(), archived(f"{NAME}/history"), archived(f"{NAME}/runs"))
     again = s05_runs.score_runs(tables, class_means())
+    labels = archived("04_layerwise_r2/answers").set_index("network").weights
+    again = again.assign(weights=again.network.map(labels))
     agree(f"{NAME}/transfer", again, keys=[*RUN, "slide"], whole=True, **ROUNDED)
 
 

@@ -342,3 +342,8 @@ def test_a_row_that_was_not_trained_and_a_tap_that_was_not_chosen_are_not_run():
 )
 def test_numbers_in_sentences(value, text):
     assert number(value) == text
+
+
+def test_where_weights_end_early_nothing_says_that_the_rule_cuts_well() -> None:
+    with pytest.raises(MissingRows, match=r"to mixed8\): a later tap might win"):
+        PREDICATES[NEAR[0]](Evidence("imagenet, to mixed8", pd.DataFrame()), **NEAR[1])
