@@ -192,18 +192,19 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     size = (WIDTH, 0.7 + 1.65 * len(groups))
     fig, axes = plt.subplots(len(groups), 3, figsize=size, sharex=True, sharey="row", squeeze=False)
     for panels, (network, own) in zip(axes, groups, strict=True):
-        for ax, (row, colour) in zip(panels, ROW_COLOURS.items(), strict=True):
-            part = own[own["row"] == row]
-            ax.set_axis_off() if part.empty else None
+        for row, part in own[own["row"].isin(ROW_COLOURS)].groupby("row", sort=False):
+            ax, colour = panels[[*ROW_COLOURS].index(row)], ROW_COLOURS[row]
             best = part.loc[part.groupby("seed")["val_loss"].idxmin()]
             sns.lineplot(
                 part, x="epoch", y="val_loss", units="seed", estimator=None, color=colour, lw=0.8, alpha=0.6, ax=ax
             )  # fmt: skip
             ax.plot(best["epoch"], best["val_loss"], marker=ROW_MARKERS[row], color=colour, ms=5, **MARK)
-            if network == history["network"].iloc[0]:
-                ax.set_title(row, fontsize=9)
         panels[0].set_ylim(0, min(own["val_loss"].max(), 2.2 * own["val_loss"].median()))
         panels[0].set_ylabel(f"{network}\nvalidation loss", fontsize=8.5)
+    for ax, row in zip(axes[0], ROW_COLOURS, strict=True):
+        ax.set_title(row, fontsize=9)
+    for ax in axes.flat:
+        ax.axis("on" if ax.lines else "off")
     return fig
 
 
@@ -369,8 +370,7 @@ def scale_against_texture(curves: pd.DataFrame) -> Figure:
             at = depth[best], value - 0.17 if name == "object scale in images" else value + 0.06
             side = "right" if depth[best] > 0.85 else "center"
             ax.text(*at, short_tap(best), ha=side, fontsize=9.5, in_layout=False)
-        ax.set_title(str(network), fontsize=10)
-        ax.set(ylim=(floor, 1.1))
+        ax.set(title=str(network), ylim=(floor, 1.1))
     for ax in axes.flat[len(networks) :]:
         ax.remove()
     fig.supylabel("held-out R²", fontsize=9.5)
