@@ -223,6 +223,7 @@ def rows_of_table_2(
     scores: pd.DataFrame, paper: pd.DataFrame, *, mean_error: float, narrow: bool = False
 ) -> Figure:
     """Error and kappa of each row, target ``area``: a small dot per seed, the mean large; the paper's networks beside."""
+    paper = paper.assign(network=paper["network"] + "\n(paper)")
     scores, paper = (t[t["row"].isin([*ROW_NAMES])].replace({"row": ROW_NAMES}) for t in (scores, paper))
     theirs, ours = paper["network"].unique(), scores["network"].unique()
     size, text = ((3.73, 5.6), 7.5) if narrow else ((8.23, 3.4), 9)
@@ -239,15 +240,12 @@ def rows_of_table_2(
                 np.arange(len(theirs)) + shift, cell["mean"], cell["sd"], mfc="none", capsize=2, **own
             )
             ax.errorbar(np.arange(len(ours)) + len(theirs) + shift, means, label=row, **own)
-        names = [*(f"{network}\n(paper)" for network in theirs), *ours]
-        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=text)
-        ax.set(xlabel="", ylim=(0, 1 if score == "kappa" else None))
+        ax.tick_params(axis="x", rotation=35, labelsize=text)
+        ax.set(xlabel="", ylim=(0, 1 if score == "kappa" else 1.1 * max(mean_error, scores[score].max())))
         ax.set_ylabel(name, fontsize=text)
         ax.axvline(len(theirs) - 0.5, color="0.5", lw=0.8)
-    ends = [len(theirs) - 0.5, len(theirs) + len(ours) - 0.5]
-    axes[0].plot(
-        ends, [mean_error] * 2, ":", color="0.5", lw=1.5, label="predicting the training mean", zorder=1
-    )
+    start, end, name = len(theirs) - 0.5, len(theirs) + len(ours) - 0.5, "predicting the training mean"
+    axes[0].hlines(mean_error, start, end, ls=":", color="0.5", lw=1.5, label=name, zorder=1)
     merged_legend(fig, loc="outside upper center", ncols=2 if narrow else 4, fontsize=text)
     return fig
 
@@ -320,10 +318,10 @@ def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
     table["score"] = np.where(is_area, "area: error (px)", "magnification: kappa")
     places = table.groupby(["network", "score", "weights"])["tap"]
     table["relative depth"] = places.cumcount() / (places.transform("size") - 1)
-    look = {"hue": "weights", "style": "weights", "facet_kws": {"sharey": "row"}}
-    return line_facets(
-        table, height=2.3, x="relative depth", y="value", col="network", row="score", **look
-    ).figure
+    look = {"hue": "weights", "style": "weights", "facet_kws": {"sharey": "col"}}
+    grid = line_facets(table, height=1.5, x="relative depth", y="value", row="network", col="score", **look)
+    grid.axes[0, 0].set_ylim(50, min(200, table["value"].max()))  # few layers are worse than that
+    return grid.figure
 
 
 def where_tissue_is_read(read: Read, *, narrow: bool) -> Figure:
@@ -381,7 +379,8 @@ def scale_against_texture(curves: pd.DataFrame) -> Figure:
 
 def magnification_of_unseen(read: Read, *, narrow: bool) -> Figure:
     """What is said of images that no network was trained on, at known reductions: slides, and the rendered one."""
-    ours, control = (read(f"{profile}/05_histopathology_transfer/unseen") for profile in PROFILES)
+    both = (read(f"{profile}/05_histopathology_transfer/unseen") for profile in PROFILES)
+    ours, control = (table[table["tap"] == table["tap"].iloc[0]] for table in both)
     control = control.replace({"photograph": "rendered scene"})  # the control has no photographs
     return estimates(pd.concat([ours, control], ignore_index=True), narrow=narrow)
 
