@@ -118,9 +118,10 @@ def test_table_2_and_comparisons_follow_from_the_scores() -> None:
     keys = ["network", "row", "tap", "target"]
     agree(f"{NAME}/table_2", s05_runs.table_2(scores), keys=keys, whole=True, **ROUNDED)
     area, keys = scores[scores.target == "area"], ["network", "target", "score", "first", "second"]
-    agree(f"{NAME}/compared", compare_rows(area), keys=keys, whole=True, **ROUNDED)
+    small = ROUNDED | {"abs": 1e-3}  # differences of scores a hundred times as large
+    agree(f"{NAME}/compared", compare_rows(area), keys=keys, whole=True, **small)
     again = compare_rows(area, pairs=[("pretrained", "scratch")])
-    agree(f"{NAME}/started", again, keys=keys, whole=True, **ROUNDED)
+    agree(f"{NAME}/started", again, keys=keys, whole=True, **small)
 
 
 @recomputes(f"{NAME}/rates")
@@ -131,10 +132,9 @@ def test_learning_rates_are_those_with_the_smallest_validation_loss_of_a_seed_be
     assert not set(rates.seed) & set(runs.seed)
     assert set(rates.groupby([*kind, "learning_rate"]).size()) == {s05_runs.TUNING_EPOCHS}
     best = rates.loc[rates.groupby(kind).val_loss.idxmin()].set_index(kind).learning_rate
-    assert (
-        best.to_dict()
-        == runs.replace({"row": {"cut": "pruned"}}).groupby(kind).learning_rate.unique().map(float).to_dict()
-    )
+    taken = runs.replace({"row": {"cut": "pruned"}}).groupby(kind).learning_rate
+    assert (taken.nunique() == 1).all()
+    assert best.to_dict() == taken.first().to_dict()
     assert set(rates.learning_rate) == set(settings(NAME)["schedule"]["learning_rate"])
 
 

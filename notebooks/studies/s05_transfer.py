@@ -283,10 +283,11 @@ def slide_differences(scores: pd.DataFrame, *, other: str, narrow: bool = False)
         ax.grid(axis="x", visible=False)
         title = f"{network}\n{share:.0%} kept" + (": no test" if share >= MOST_KEPT else "")
         ax.set_title(title, fontsize=7.5 if narrow else 9.5, pad=12)
-        bar = ax.inset_axes((0, 1.02, 1, 0.035))
+        bar = ax.inset_axes((0, 1.02, 1, 0.035), xlim=(0, 1))
         bar.barh([0, 0], [share, 1 - share], left=[0, share], color=[colour, "none"], ec=colour, lw=0.8)
-        bar.set(xlim=(0, 1))
         bar.set_axis_off()
+    for ax in np.ravel(axes)[len(shares) :]:
+        ax.remove()
     fig.supylabel(f"error (px): pruned minus {ROW_NAMES[other]}", fontsize=8 if narrow else 9.5)
     return fig
 
