@@ -339,7 +339,7 @@ def where_tissue_is_read(read: Read, *, narrow: bool) -> Figure:
     depths, places = np.array([*found.values()]), np.arange(len(found))
     ax.hlines(places, depths.min(axis=1), depths.max(axis=1), color="0.6", lw=1.5, zorder=1)
     kinds = "object scale, in photographs", "area of nuclei", "magnification"
-    for column, kind, colour, marker in zip(depths.T, kinds, COLOURS, MARKERS, strict=False):
+    for column, kind, colour, marker in zip(depths.T, kinds, COLOURS, "o^s", strict=False):
         ax.plot(column, places, marker, color=colour, ms=9, label=kind, alpha=0.8, **MARK)
     ax.set_yticks(places, list(found), fontsize=text)
     ax.set(xlim=(-0.03, 1.03), ylim=(len(found) - 0.5, -0.5))
