@@ -262,7 +262,9 @@ def test_each_row_takes_the_rate_with_the_smallest_validation_loss_and_keeps_it(
     schedule = json.loads(done.read_text("utf-8"))["wanted"]["schedule"]
     assert schedule["learning_rate"] == min(losses, key=lambda rate: losses[rate].min()) != 1e-9
     assert (schedule["epochs"], schedule["batchnorm"]) == (1, "frozen")
-    tried = runs.rates_tried(tmp_path)
+    trained = runs.collect(tmp_path).runs
+    assert runs.rates_tried(tmp_path, trained.assign(network="another")).empty
+    tried = runs.rates_tried(tmp_path, trained)
     assert {rate: part.val_loss.tolist() for rate, part in tried.groupby("learning_rate")} == {
         rate: found.tolist() for rate, found in losses.items()
     }
