@@ -300,7 +300,7 @@ def test_costs_are_those_of_the_networks(keras_models: Path, weights_root: Path)
     runs = archived(f"{NAME}/runs").drop_duplicates(["network", "tap"]).set_index(["network", "tap"])
     cut = again.set_index(["network", "tap"]).parameters
     shared = cut.index.intersection(runs.index)
-    assert len(shared) >= len(plans())
+    assert len(shared) >= sum(bool(plan.rows) for plan in plans())
     assert (cut[shared] == runs.parameters[shared]).all()
 
 
