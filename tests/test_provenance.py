@@ -58,6 +58,12 @@ def test_table_that_stays_large_is_cut_in_parts_and_read_as_one(
         pd.testing.assert_frame_equal(read.table(name), table)
 
 
+def test_a_single_row_is_one_part_however_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "LARGE", 10)
+    write(tmp_path, {"r2": TABLE})
+    assert [len(read_results(tmp_path).files("r2")), len(read_results(tmp_path).table("r2"))] == [2, 2]
+
+
 def test_words_flags_and_missing_values_survive(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0], "condition": ["true"] * 3}
