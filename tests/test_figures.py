@@ -149,10 +149,9 @@ FIGURES |= {
             ("full", "pruned"), pd.DataFrame(np.eye(3, dtype=int), [5.0, 10.0, 40.0], [5.0, 10.0, 40.0])
         )
     ),
-    "transfer_read_outs": lambda: s05_transfer.read_out_curves(
-        transfer("readout"), transfer("readout_random")
+    "transfer_layers": lambda: s05_transfer.along_layers(
+        *map(transfer, ("readout", "readout_random", "transfer", "three_curves"))
     ),
-    "transfer_texture": lambda: s05_transfer.scale_against_texture(transfer("three_curves")),
     "transfer_unseen": lambda: s05_transfer.estimates(transfer("unseen")),
     "resizing_features": lambda: s02_resizing.features_by_tap(
         *(resizing(name).query("network == 'MobileNetV2'") for name in ("variance_by_tap", "cosine_by_tap"))
@@ -184,6 +183,7 @@ FIGURES |= {
         for draw in (
             s01_datasets.label_by_rule,
             s04_layerwise.peaks_and_falls,
+            s05_transfer.cuts_by_depth,
             s06_early.coarse_or_fine,
             s07_peak.move_peak,
             s07_peak.foretold_rows,

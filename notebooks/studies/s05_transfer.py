@@ -20,7 +20,7 @@ from scalebook.exact_tests import subset_interval
 from scalebook.predicates import MOST_KEPT, span
 from scalelib.graph import keras
 from scalelib.networks import Network
-from scalelib.plotting import COLOURS, MARKERS, WIDTH, line_facets, merged_legend, short_tap
+from scalelib.plotting import COLOURS, WIDTH, merged_legend
 from scalelib.pruning import prune
 from studies.s05_runs import PlannedTransfer, kept
 
@@ -172,22 +172,11 @@ def no_better_than_mean(table_2: pd.DataFrame, mean_error: float) -> str:
     return f"No better than predicting the mean area of the training patches: {named}, of {len(rows)} rows."
 
 
-def frozen_beside_trained(table_2: pd.DataFrame, read_out: pd.DataFrame) -> str:
-    """Error of a linear read-out of frozen features beside that of the same network trained whole, in words."""
-    trained = table_2[(table_2["target"] == "area") & (table_2["row"] == "pretrained")].set_index("network")
-    return " ".join(
-        f"In {row.network}, frozen features at {row.best_tap} have an error of {row.best:.0f} px, and training all "
-        f"weights one of {trained.mae_px[row.network]:.0f} px."
-        for row in read_out[read_out["target"] == "area"].itertuples()
-        if row.network in trained.index
-    )
-
-
 # Figures
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Validation loss of one target by epoch, in units of its variance: every run thin, its best epoch marked."""
+    """Validation error in px by epoch: every run thin, the epoch of its smallest loss marked."""
     groups = history.replace({"row": ROW_NAMES}).groupby("network", sort=False)
     size = (WIDTH, 0.7 + 1.65 * len(groups))
     fig, axes = plt.subplots(len(groups), 3, figsize=size, sharex=True, sharey="row", squeeze=False)
@@ -196,11 +185,11 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             ax, colour = panels[[*ROW_COLOURS].index(row)], ROW_COLOURS[row]
             best = part.loc[part.groupby("seed")["val_loss"].idxmin()]
             sns.lineplot(
-                part, x="epoch", y="val_loss", units="seed", estimator=None, color=colour, lw=0.8, alpha=0.6, ax=ax
+                part, x="epoch", y="val_mae", units="seed", estimator=None, color=colour, lw=0.8, alpha=0.6, ax=ax
             )  # fmt: skip
-            ax.plot(best["epoch"], best["val_loss"], marker=ROW_MARKERS[row], color=colour, ms=5, **MARK)
-        panels[0].set_ylim(0, min(own["val_loss"].max(), 2.2 * own["val_loss"].median()))
-        panels[0].set_ylabel(f"{network}\nvalidation loss", fontsize=8.5)
+            ax.plot(best["epoch"], best["val_mae"], marker=ROW_MARKERS[row], color=colour, ms=5, **MARK)
+        panels[0].set_ylim(0, min(own["val_mae"].max(), 2.2 * own["val_mae"].median()))
+        panels[0].set_ylabel(f"{network}\nerror (px)", fontsize=8.5)
     for ax, row in zip(axes[0], ROW_COLOURS, strict=True):
         ax.set_title(row, fontsize=9)
     for ax in axes.flat:
@@ -310,19 +299,59 @@ def confusions(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return fig
 
 
-def read_out_curves(scores: pd.DataFrame, random: pd.DataFrame) -> Figure:
-    """Error of nuclei area and kappa of magnification, read linearly at every tap of frozen networks."""
-    both = pd.concat([scores.assign(weights="trained weights"), random.assign(weights="random weights")])
-    both = both[(both["split"] == "test") & (both["slide"] == "all") & (both["tap"] != "mean")]
-    is_area = both["target"] == "area"
-    table = both.assign(value=both["mae_px"].where(is_area, both["kappa"]))
-    table["score"] = np.where(is_area, "area: error (px)", "magnification: kappa")
-    places = table.groupby(["network", "score", "weights"])["tap"]
-    table["relative depth"] = places.cumcount() / (places.transform("size") - 1)
-    look = {"hue": "weights", "style": "weights", "facet_kws": {"sharey": "col"}}
-    grid = line_facets(table, height=1.5, x="relative depth", y="value", row="network", col="score", **look)
-    grid.axes[0, 0].set_ylim(50, min(200, table["value"].max()))  # few layers are worse than that
-    return grid.figure
+def cuts_by_depth(read: Read, *, narrow: bool) -> Figure:
+    """Where networks are best cut: what training ends at after a cut, beside what their frozen layers read."""
+    names = "readout", "readout_random", "transfer", "three_curves"
+    taps, *others = (read(f"compact/05_histopathology_transfer/{name}") for name in names)
+    trained = others[1].loc[others[1]["target"] == "area", "network"]
+    return along_layers(taps[taps["network"].isin(trained)], *others, narrow=narrow)
+
+
+def along_layers(
+    readout: pd.DataFrame,
+    random: pd.DataFrame,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    *,
+    narrow: bool = False,
+) -> Figure:
+    """Error and kappa from the area of nuclei, of frozen networks read linearly at every tap and of what a cut there
+    leaves, trained (a dot per seed, the mean large); the R² of :func:`three_curves`; and the rule's tap."""
+    columns = {"mae_px": "error (px)", "kappa": "kappa", "r2": "R²"}
+    columns = {score: name for score, name in columns.items() if not narrow or score != "kappa"}
+    tables = [t[(t["target"] == "area") & (t["slide"] == "all")] for t in (readout, random, runs)]
+    frozen = [t[(t["split"] == "test") & (t["tap"] != "mean")] for t in tables[:2]]
+    networks, text = frozen[0]["network"].unique(), 7.5 if narrow else 9.5
+    size, share = (3.73 if narrow else 8.23, 0.9 + 1.5 * len(networks)), {"sharex": True, "sharey": "col"}
+    fig, axes = plt.subplots(len(networks), len(columns), figsize=size, squeeze=False, **share)
+    for line, network in zip(axes, networks, strict=True):
+        known, untrained, own, r2 = (t[t["network"] == network] for t in (*frozen, tables[2], curves))
+        depth = pd.Series(np.linspace(0, 1, len(known)), known["tap"])
+        own = own[own["row"] != "scratch"]
+        places = own["tap"].map(depth).fillna(depth.get("pre_softmax", 1.0))
+        for ax, score in zip(line, columns, strict=True):
+            for tap in known.loc[known["scale_chosen"], "tap"]:
+                ax.axvline(depth[tap], color="0.6", lw=5, alpha=0.4, label="the rule's layer")
+            if score == "r2":
+                for (label, part), colour, ls in zip(
+                    r2.groupby("curve", sort=False), COLOURS[2:], LINES, strict=False
+                ):
+                    ax.plot(part["tap"].map(depth), part["r2"], ls, color=colour, label=label)
+                continue
+            ax.plot(depth, known[score], color=COLOURS[0], label="area, frozen network")
+            ends = np.linspace(0, 1, len(untrained))
+            ax.plot(ends, untrained[score], ":", color="0.5", label="area, frozen random weights")
+            ax.plot(places, own[score], "o", color=COLOURS[1], ms=3, alpha=0.5)
+            means = own[score].groupby(places).mean()
+            ax.plot(means, "o", color=COLOURS[1], ms=7, label="area, trained and cut there", **MARK)
+        line[0].set_ylabel(network, fontsize=text)
+    for ax, name in zip(axes[0], columns.values(), strict=True):
+        ax.set_title(name, fontsize=text)
+    axes[0, 0].set_ylim(50, max(200, tables[2]["mae_px"].max()))  # few layers are worse than that
+    axes[0, -1].set_ylim(-0.1, 1)
+    fig.supxlabel("relative depth of the layer (0 first, 1 last)", fontsize=text)
+    merged_legend(fig, loc="outside upper center", ncols=2 if narrow else 4, fontsize=text)
+    return fig
 
 
 def where_tissue_is_read(read: Read, *, narrow: bool) -> Figure:
@@ -345,36 +374,6 @@ def where_tissue_is_read(read: Read, *, narrow: bool) -> Figure:
     ax.set(xlim=(-0.03, 1.03), ylim=(len(found) - 0.5, -0.5))
     ax.set_xlabel("relative depth of the best layer (0 first, 1 last)", fontsize=text)
     merged_legend(fig, loc="outside upper center", ncols=1 if narrow else 3, fontsize=text)
-    return fig
-
-
-def scale_against_texture(curves: pd.DataFrame) -> Figure:
-    """Several R² curves along each network, input to output; their best taps large, values off the scale as arrows."""
-    networks, floor = curves["network"].unique(), -0.1
-    down = -(-len(networks) // 2)
-    fig, axes = plt.subplots(
-        down, 2, figsize=(8.23, 0.8 + 2.2 * down), sharex=True, sharey=True, squeeze=False
-    )
-    looks = dict(zip(curves["curve"].unique(), zip(COLOURS, MARKERS, LINES, strict=False), strict=False))
-    for ax, network in zip(axes.flat, networks, strict=False):
-        own = curves[curves["network"] == network]
-        own = own.pivot_table(index="tap", columns="curve", values="r2", sort=False)
-        depth = pd.Series(np.linspace(0, 1, len(own)), own.index)
-        for name, (colour, marker, line) in looks.items():
-            below = own[name] < floor
-            ax.plot(depth, own[name].mask(below), color=colour, marker=marker, ls=line, ms=3.5, label=name)
-            ax.plot(depth[below], below[below] * floor, "v", color=colour, clip_on=False, in_layout=False)
-            best, value = str(own[name].idxmax()), own[name].max()
-            ax.plot(depth[best], value, marker, color=colour, ms=9, **MARK)
-            at = depth[best], value - 0.17 if name == "object scale in images" else value + 0.06
-            side = "right" if depth[best] > 0.85 else "center"
-            ax.text(*at, short_tap(best), ha=side, fontsize=9.5, in_layout=False)
-        ax.set(title=str(network), ylim=(floor, 1.1))
-    for ax in axes.flat[len(networks) :]:
-        ax.remove()
-    fig.supylabel("held-out R²", fontsize=9.5)
-    fig.supxlabel("relative depth (0 input, 1 output)", fontsize=9.5)
-    merged_legend(fig, loc="outside upper center", ncols=3, fontsize=9.5)
     return fig
 
 
