@@ -41,6 +41,7 @@ NEXT = ".next"  # results that are complete and on their way to their places
 FORMAT = 1
 # Bytes up to which a text file is read, and an archive of arrays unpacked.
 MOST_TEXT, MOST_ARRAYS = 2**26, 2**31
+ENDING = re.compile(r"(\.part\d+)*(\.csv)?(\.gz)?$")  # of a table's name
 # A table with more bytes than this is compressed, whatever its name says, and cut in parts where that is not enough.
 LARGE = 1_500_000
 
@@ -301,11 +302,10 @@ class Run:
         ResultsError
             If something cannot be written. Earlier results in the folder then stay as they are.
         """
+        own, rule = {ENDING.sub("", name) for name in tables}, "tables differ in more than their endings"
+        require(len(own) == len(tables), "write", rule, ", ".join(tables), error=ResultsError)
         packed = [file for name, table in tables.items() for file in _pack(name, table)]
-        about = {
-            file: {"rows": rows, "sha256": hashlib.sha256(content).hexdigest()}
-            for file, rows, content in packed
-        }
+        about = {name: {"rows": n, "sha256": hashlib.sha256(file).hexdigest()} for name, n, file in packed}
         data = self._card(datasets, networks) | {"tables": about}
         rule = f"the card of {self.name} must be plain JSON, its tables plain file names"
         advice = "Pass numbers, strings, booleans, lists and dictionaries"
@@ -392,8 +392,8 @@ class Results:
 
     def files(self, name: str) -> list[str]:
         """The file of a table, or its parts in order, by its name with or without ending."""
-        known, ending = self.card.data["tables"], re.compile(r"(\.part\d+)*(\.csv)?(\.gz)?$")
-        found = [file for file in known if ending.sub("", file) == ending.sub("", name)]
+        known = self.card.data["tables"]
+        found = [file for file in known if ENDING.sub("", file) == ENDING.sub("", name)]
         received = f"{name!r}; the card lists {', '.join(known)}"
         require(found, "Results", f"no table {name!r} in {self.folder.name}", received, error=ResultsError)
         return found

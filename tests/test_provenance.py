@@ -64,6 +64,13 @@ def test_a_single_row_is_one_part_however_long(tmp_path: Path, monkeypatch: pyte
     assert [len(read_results(tmp_path).files("r2")), len(read_results(tmp_path).table("r2"))] == [2, 2]
 
 
+@pytest.mark.parametrize("other", ["r2.csv", "r2.csv.gz", "r2.part01"])
+def test_tables_that_would_be_read_as_one_are_refused(tmp_path: Path, other: str) -> None:
+    with pytest.raises(ResultsError, match=f"more than their endings.\nReceived: r2, {other}"):
+        write(tmp_path, {"r2": TABLE, other: TABLE})
+    assert not [*tmp_path.iterdir()]
+
+
 def test_words_flags_and_missing_values_survive(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0], "condition": ["true"] * 3}
