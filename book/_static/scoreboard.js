@@ -44,6 +44,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (target.closest("[hidden]")) {
       Object.assign(chosen, { question: "all", status: "all" });
       show();
+      remember();
       target.scrollIntoView();
     }
   }
