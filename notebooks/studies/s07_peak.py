@@ -372,15 +372,13 @@ def foretold(curves: pd.DataFrame, rows: pd.DataFrame, *, narrow: bool = False) 
         ax, (name, colour, marker, line) = panels[f"{network}\n{tap}"], kinds[weights == "random"]
         for estimator, part in own.groupby("estimator"):
             if estimator == "ols":
-                ax.plot(
-                    part.n_train,
-                    part["median"],
-                    marker + line,
-                    ms=3,
-                    lw=1.2,
-                    color=colour,
-                    label=f"least squares, {name}",
-                )
+                look: dict[str, Any] = {
+                    "ms": 3,
+                    "lw": 1.2,
+                    "color": colour,
+                    "label": f"least squares, {name}",
+                }
+                ax.plot(part.n_train, part["median"], marker + line, **look)
                 ax.fill_between(part.n_train, part.low, part.high, color=colour, alpha=0.15, lw=0)
             elif name == TRAINED:
                 ax.plot(part.n_train, part["median"], color=COLOURS[0], ls="-.", label=f"ridge, {name}")
