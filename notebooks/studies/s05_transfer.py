@@ -321,8 +321,9 @@ def along_layers(
     tables = [t[(t["target"] == "area") & (t["slide"] == "all")] for t in (readout, random, runs)]
     frozen = [t[(t["split"] == "test") & (t["tap"] != "mean")] for t in tables[:2]]
     networks, text = frozen[0]["network"].unique(), 7.5 if narrow else 9.5
-    size, share = (3.73 if narrow else 8.23, 0.9 + 1.5 * len(networks)), {"sharex": True, "sharey": "col"}
-    fig, axes = plt.subplots(len(networks), len(columns), figsize=size, squeeze=False, **share)
+    size = 3.73 if narrow else 8.23, 0.9 + 1.5 * len(networks)
+    look: dict[str, Any] = {"figsize": size, "squeeze": False}
+    fig, axes = plt.subplots(len(networks), len(columns), sharex=True, sharey="col", **look)
     for line, network in zip(axes, networks, strict=True):
         known, untrained, own, r2 = (t[t["network"] == network] for t in (*frozen, tables[2], curves))
         depth = pd.Series(np.linspace(0, 1, len(known)), known["tap"])
@@ -346,7 +347,8 @@ def along_layers(
         line[0].set_ylabel(network, fontsize=text)
     for ax, name in zip(axes[0], columns.values(), strict=True):
         ax.set_title(name, fontsize=text)
-    axes[0, 0].set_ylim(50, max(200, tables[2]["mae_px"].max()))  # few layers are worse than that
+    ends = tables[2]["mae_px"].agg(["min", "max"]) * [0.8, 1.1]
+    axes[0, 0].set_ylim(min(50, ends["min"]), max(200, ends["max"]))  # few layers are worse than that
     axes[0, -1].set_ylim(-0.1, 1)
     fig.supxlabel("relative depth of the layer (0 first, 1 last)", fontsize=text)
     merged_legend(fig, loc="outside upper center", ncols=2 if narrow else 4, fontsize=text)
