@@ -80,7 +80,7 @@ def claims(ledger: Ledger, link: Link, *, ours: bool = False) -> str:
 def plot(rows: pd.DataFrame) -> dict[str, Any]:
     """What an interval plot shows of verdicts with an effect: each with its places, from 0 to 1 along the axis."""
     shown = rows[np.isfinite(rows.effect)]
-    values = shown[["effect", "low", "high", "threshold"]].astype(float)
+    values = shown[["effect", "low", "high", "threshold"]].astype(float).replace([np.inf, -np.inf], np.nan)
     bent = bool((values.drop(columns="threshold").abs() > WIDE).any(axis=None))
     places = np.arcsinh(values) if bent else values
     low, high, turn = places.min(axis=None), places.max(axis=None), places.threshold.max()

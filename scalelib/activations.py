@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 import PIL
 
-from scalelib.errors import DataError, NetworkError, ResultsError, require, track
+from scalelib.errors import DataError, NetworkError, ResultsError, refusing, require, track
 from scalelib.graph import gpus, keras, weights_digest
 from scalelib.images import check_resizing, read_image, resize_image
 from scalelib.networks import Network, PathLike, resolve_tap
@@ -85,9 +85,9 @@ def extract(
     ------
     DataError
         If there is no image, a path twice, or an image that cannot be used: all bad ones are named,
-        after the good ones were finished (and cached).
+        after the good ones were finished (and cached); or if pooling is unknown.
     NetworkError
-        If a tap or pooling is unknown, or activations are NaN or infinite.
+        If a tap is unknown, or activations are NaN or infinite.
     ResultsError
         If the cache's folder cannot be written to.
 
@@ -109,7 +109,7 @@ def extract(
     advice = f"Taps of {net.name} are {', '.join(net.taps)}"
     require(names, "extract", "at least one tap is read", f"taps={names}", advice, error=NetworkError)
     asked = {name: resolve_tap(net, name, operation="extract") for name in names}
-    check_choice(pooling, POOLINGS, name="pooling", operation="extract")
+    check_choice((pooling,), POOLINGS, name="pooling", operation="extract")
     check_resizing(resize, interpolation, antialias)
     batch_size = (256 if gpus() else 32) if batch_size is None else batch_size
     workers = min(16, joblib.cpu_count()) if workers is None else workers
@@ -265,7 +265,9 @@ def _read(
 ) -> tuple[list[int], dict[str, np.ndarray]]:
     missing = batch_size - len(batch) if net.input_size is not None else 0
     pixels = np.stack([one.content for one in [*batch, *batch[-1:] * missing]])
-    values = {tap: array[: len(batch)] for tap, array in read_taps(reader, pixels).items()}
+    received = f"{batch[0].name}, {pixels.shape[1:3]} px"
+    with refusing("extract", f"{net.name} cannot read images of this size", received, causes=ValueError):
+        values = {tap: array[: len(batch)] for tap, array in read_taps(reader, pixels).items()}
     for tap, array in values.items():
         bad = [one.name for one, row in zip(batch, array, strict=True) if not np.isfinite(row).all()]
         rule = f"the activations of tap {tap!r} of {net.name} are NaN or infinite"
@@ -355,11 +357,12 @@ class _Store:
 
 
 def _read_part(path: Path) -> dict[str, np.ndarray]:
-    """Digests and activations of a part; of a damaged one nothing, and it is removed."""
+    """Digests and activations of a part; of one that cannot be read nothing, and a damaged one is removed."""
     try:
         return read_arrays(path)
-    except Exception:  # a damaged file raises nearly every class there is
-        path.unlink(missing_ok=True)
+    except Exception as error:  # a damaged file raises nearly every class there is
+        if not isinstance(error, MemoryError | OSError):  # which may pass
+            path.unlink(missing_ok=True)
         message = f"extract: {path} of the cache is damaged or gone; its images are computed again."
         warnings.warn(message, RuntimeWarning, stacklevel=2)
         return {}

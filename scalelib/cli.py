@@ -49,9 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ScalelibError, OSError) as error:
-        operation, _, rest = str(error).partition(
-            ": "
-        )  # a command is what was called, not one of our functions
+        # a command is what was called, not one of our functions
+        operation, _, rest = str(error).partition(": ")
         say(f"{given[0]}: {rest}" if operation.isidentifier() else error, file=sys.stderr)
         return 2
 
@@ -80,12 +79,8 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 def add_network_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Describe ``--network`` and what belongs to it."""
     add = parser.add_argument_group("network").add_argument
-    add(
-        "--network",
-        required=required,
-        metavar="NAME|FILE",
-        help="as in Keras, SqueezeNet, control, or a .keras file",
-    )
+    known = "as in Keras, SqueezeNet, control, or a .keras file"
+    add("--network", required=required, metavar="NAME|FILE", help=known)
     add("--weights", help="imagenet, random, or a weight file (default: imagenet; a file's own)")
     add("--weights-seed", type=int, metavar="SEED", help="seed of random weights (default: 0)")
     add("--alpha", type=float, help="width multiplier of the MobileNets (default: 1)")

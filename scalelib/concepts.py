@@ -108,7 +108,7 @@ class RCV:
         with refusing("RCV.load", rule, path, "Write one with RCV.save", error=ResultsError):
             given: dict[str, Any] = {k: v if v.ndim else v.item() for k, v in read_arrays(path).items()}
             rcv = cls(**given)
-            wrong = [k for k, v in vars(rcv).items() if not isinstance(v, _KINDS.get(k, float))]
+            wrong = [k for k, v in vars(rcv).items() if not isinstance(v, _KINDS.get(k, (float, int)))]
             unit = rcv.direction.ndim == 1 and np.isclose(np.linalg.norm(rcv.direction), 1)
             if wrong or not (unit and np.isfinite([rcv.intercept, rcv.slope]).all()):
                 raise ValueError(f"no finite reading along a unit vector, or {wrong} of another kind")

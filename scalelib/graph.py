@@ -85,7 +85,7 @@ def weights_digest(steps: Sequence[Step]) -> str:
             for variable, array in zip(operation.weights, operation.get_weights(), strict=True):
                 name = re.sub(r"^variable_\d+$", "variable", variable.name)  # made up: differs between builds
                 digest.update(f"{operation.name}/{name} {array.dtype} {array.shape}\n".encode())
-                digest.update(np.ascontiguousarray(array).data)
+                digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -349,7 +349,11 @@ def _with_logits(model: Any, steps: list[Step], name: str) -> tuple[Any, list[St
 
 def _cloned(operation: Any, name: str) -> Any:
     try:
-        return operation.__class__.from_config(operation.get_config() | {"name": name})
+        config = operation.get_config() | {"name": name}
+        for part in config.values():  # fresh weights come from the caller's seed, not an initialiser's
+            if isinstance(part, dict) and "seed" in (part.get("config") or {}):
+                part["config"]["seed"] = None
+        return operation.__class__.from_config(config)
     except Exception as error:
         if getattr(operation, "weights", []):
             raise ValueError(f"{type(operation).__name__} {name!r} cannot be copied; {error}") from error

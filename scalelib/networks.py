@@ -278,7 +278,7 @@ def _build(
     if name == "control" and weights in control.WEIGHTS:
         file = control.ASSETS / f"control_{weights}.weights.h5"
     elif weights == "imagenet":
-        file = find_imagenet_file(name, root=root, input_size=size, **options)
+        file = find_imagenet_file(name, root, input_size=size, **options)
     elif weights != "random":
         hint = did_you_mean(str(weights), ("imagenet", "random", *control.WEIGHTS))
         file = sources.find_weights(weights, root=root, advice=hint)
@@ -370,7 +370,7 @@ def imagenet_file(
     return PUBLISHED[key]["top" if include_top else "no_top"]
 
 
-def find_imagenet_file(name: str, *, root: PathLike | None = None, **options: Any) -> Path:
+def find_imagenet_file(name: str, root: PathLike | None = None, /, **options: Any) -> Path:
     """Where a network's ImageNet weights lie on this machine, undamaged; if they do not, how to fetch them."""
     top, models = options.get("include_top", True), sources.keras_home() / "models"
     wanted, digest = imagenet_file(name, **options)

@@ -62,14 +62,14 @@ def best_layer(
     advice = "Pass the table that layerwise_r2 returns"
     require(not missing, "best_layer", rule, list(table.columns), advice, error=ResultsError)
     rows = table
-    for column, value in (("condition", "true"), ("estimator", estimator), ("measure", measure)):
+    for column, value in (("condition", "true"), ("estimator", estimator), ("measure", str(measure))):
         if column in rows:
             there = sorted(set(rows[column].astype(str)))
             other = "" if column == "condition" else f"Pass {column}=… to choose by another than the rule's"
             rule, received = f"the table has no rows with {column} {value!r}", f"{column} {there}"
             advice = f"{did_you_mean(value, there)} {other}".strip()
             require(value in there, "best_layer", rule, received, advice, error=ResultsError)
-            rows = rows[rows[column] == value]
+            rows = rows[rows[column].astype(str) == value]
     for column in ("network", "weights", "weights_seed", "pooling"):
         values = rows[column].unique().tolist() if column in rows else []
         rule = "one network with one set of weights at a time"
@@ -88,8 +88,8 @@ def best_layer(
 
 
 def _allowed(candidates: Iterable[str] | None, taps: list[str], *, operation: str) -> list[str]:
-    """The candidates in the order of the network; without any, all taps that are features."""
-    wanted = set(taps) - set(OUTPUT_TAPS) if candidates is None else set(candidates)
+    """The candidates in the order of the network; without any, all taps that are features, or, where none is, all."""
+    wanted = (set(taps) - set(OUTPUT_TAPS) or set(taps)) if candidates is None else set(candidates)
     for tap in wanted - set(taps):
         advice = f"{did_you_mean(str(tap), taps)} Taps are {', '.join(taps)}".strip()
         received = f"candidates {sorted(wanted)}"
@@ -163,6 +163,7 @@ def choose_and_report(
     operation = "choose_and_report"
     arrays, y, units = check_problem(acts, measures, groups=groups, operation=operation)
     check_labels(classes, len(y), name="classes", operation=operation)
+    check_count(random_state, name="random_state", operation=operation, minimum=0)
     labels = np.full(len(y), "all") if classes is None else np.asarray(classes).astype(str)
     first = first_half(labels, units, np.random.default_rng([random_state, len(y)]))
     candidates = _allowed(candidates, list(arrays), operation=operation)

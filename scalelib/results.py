@@ -87,10 +87,9 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
 
 
@@ -197,7 +196,7 @@ def write_atomic(
 ) -> None:
     """Write bytes, or let a function write, in a folder made if need be: a whole file, or none and the old one stays."""
     path = Path(path)
-    partial = path.with_name(f".{path.name[:150]}.{uuid4().hex[:12]}.partial")
+    partial = path.with_name(f".{path.name[:50]}.{uuid4().hex[:12]}.partial")
     advice = "Free some space or choose a folder that you may write to; what stood there is unchanged"
     how: dict[str, Any] = {"error": ResultsError, "causes": OSError}
     try:
@@ -348,7 +347,7 @@ class Run:
 
 
 def _describe_dataset(dataset: Any) -> dict[str, Any]:
-    counts = Counter(map(str, sorted(dataset.table.get("object_class", []))))
+    counts = Counter(sorted(map(str, dataset.table.get("object_class", []))))
     named = {name: getattr(dataset, name) for name in ("name", "digest", "source")}
     return {**named, "images": len(dataset.table), "counts": counts, "excluded": dict(dataset.excluded)}
 
@@ -400,10 +399,11 @@ class Results:
 
 
 def _typed(column: pd.Series) -> pd.Series:
-    if set(column) <= {"True", "False"}:
-        return column == "True"
-    try:
-        return pd.to_numeric(column)
+    flags = column.map({"True": True, "False": False})
+    if flags.count() == column.count() > 0:
+        return flags
+    try:  # 000012 is a word, such as the name of an image
+        return column if column.str.fullmatch(r"0\d+").any() else pd.to_numeric(column)
     except ValueError:
         return column
 

@@ -41,9 +41,9 @@ def _groups_of(table: pd.DataFrame, by: list[str]) -> Iterable[tuple[dict[str, A
     return ((dict(zip(by, key, strict=True)), group) for key, group in groups)
 
 
-def _labels_of(table: pd.DataFrame) -> list[str]:
+def _labels_of(table: pd.DataFrame, value: str) -> list[str]:
     """The columns that say what a row is, not how it scored."""
-    return [column for column in table if column not in SCORES and not column.endswith("_of_b")]
+    return [column for column in table if column not in {*SCORES, value} and not column.endswith("_of_b")]
 
 
 def _check_table(
@@ -73,7 +73,7 @@ def _units_of(
             advice += " For random weights unit='weights_seed' takes the seed as what was sampled."
         rule = f"one group must not mix different values of {column!r}"
         require(len(values) <= 1, operation, rule, ", ".join(map(repr, values[:4])), advice)
-    twice = int(group.duplicated(_labels_of(group)).sum())
+    twice = int(group.duplicated(_labels_of(group, value)).sum())
     rule = "one group must not hold several rows with the same labels"
     advice = "Perhaps by= leaves out a column, such as a learning curve's 'n_train', or a table came twice."
     require(not twice, operation, rule, f"{twice} such rows", advice)
@@ -212,18 +212,18 @@ def compare_taps(
     require("tap" not in by, operation, "two taps are compared within a group", f"by={by}")
     records = []
     for labels, group in _groups_of(table[table.tap.isin([a, b])], by):
-        pairs = _pair(group, a, b, operation)
+        pairs = _pair(group, a, b, value, operation)
         pairs[value] -= pairs[f"{value}_of_b"]
         units = _units_of(pairs, by, value, unit, operation)
         records.append({**labels, "a": a, "b": b, **_paired(*units, level)})
     return pd.DataFrame(records)
 
 
-def _pair(group: pd.DataFrame, a: str, b: str, operation: str) -> pd.DataFrame:
+def _pair(group: pd.DataFrame, a: str, b: str, value: str, operation: str) -> pd.DataFrame:
     """Rows of `a` beside those of `b` with the same labels, as far as labels tell rows of one tap apart."""
     first, second = (group[group.tap == tap] for tap in (a, b))
     tell_apart = (first.nunique() > 1) | (second.nunique() > 1)
-    labels = [column for column in _labels_of(group) if column == "repeat" or tell_apart[column]]
+    labels = [column for column in _labels_of(group, value) if column == "repeat" or tell_apart[column]]
     pairs = first.merge(second, on=labels, suffixes=("", "_of_b"))
     paired = len(first) == len(second) == len(pairs) and (pairs.n_test == pairs.n_test_of_b).all()
     rule = "each row of one tap needs exactly one of the other, from the same split"

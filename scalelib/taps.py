@@ -197,7 +197,7 @@ def choose_taps(
     loadable(wanted, f"a network needs at least one tap; {offered}", "none", advice)
     chosen: dict[str, str] = {}
     for tap, layer in wanted.items():
-        if layer in order and layer not in default:
+        if layer in order and (tap != layer or layer not in default):
             chosen[tap] = layer
         else:
             found = resolve(layer, default, network=network, operation="load_network", layers=order)

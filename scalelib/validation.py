@@ -26,7 +26,8 @@ def check_problem(
     named = {None: measures}
     if several and getattr(measures, "ndim", 1) == 2:
         named = dict(pd.DataFrame(measures).items())
-        require(named, operation, "at least one measure is needed", f"shape {np.shape(measures)}")
+        rule, received = "at least one measure is needed, each with a name of its own", np.shape(measures)
+        require(0 < len(named) == received[1], operation, rule, f"shape {received}")
     named = {name: check_measures(y, name, operation=operation) for name, y in named.items()}
     arrays = check_activations(acts, len(measures), operation=operation)
     labels = check_labels(groups, len(measures), name="groups", operation=operation)
@@ -58,7 +59,7 @@ def check_activations(acts: Any, n_images: int | None, *, operation: str) -> dic
         X = _numbers(values, operation, f"activations of tap {tap!r} must be real numbers")
         rule = f"activations of tap {tap!r} must have shape (n_images, channels)"
         advice = "Pool feature maps first, as extract(pooling='avg') does."
-        require(X.ndim == 2 and X.shape[1], operation, rule, f"shape {X.shape}", advice)
+        require(X.ndim == 2 and X.size, operation, rule, f"shape {X.shape}", advice)
         n_images = len(X) if n_images is None else n_images
         received = f"{len(X)} rows of activations and {n_images} measures"
         require(len(X) == n_images, operation, f"tap {tap!r} needs one row per measure", received)
@@ -83,9 +84,9 @@ def check_labels(labels: Any, n_images: int, *, name: str, operation: str) -> np
     array = np.asarray(labels)
     received = f"shape {array.shape} for {n_images} images"
     require(array.shape == (n_images,), operation, f"{name} must hold one label per image", received)
-    missing = [i for i, label in enumerate(array.tolist()) if label is None or label != label]
-    received = f"none in row {missing[0] if missing else 0} ({len(missing)} such rows)"
-    require(not missing, operation, f"{name} must not have missing labels", received)
+    missing = np.flatnonzero(pd.isna(array))
+    received = f"none in row {missing[0] if len(missing) else 0} ({len(missing)} such rows)"
+    require(not len(missing), operation, f"{name} must not have missing labels", received)
     return np.unique(array.astype(str) if array.dtype == object else array, return_inverse=True)[1]
 
 

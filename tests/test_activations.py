@@ -203,6 +203,7 @@ def untouched() -> Iterator[np.ndarray]:
         (untouched(), {"pooling": "none"}, DataError, "'avg', 'max'"),
         (untouched(), {"batch_size": 0}, DataError, "batch_size"),
         (untouched(), {"workers": 1.5}, DataError, "workers"),
+        (untouched(), {"pooling": ["avg", "max"]}, DataError, "pooling"),
         (untouched(), {"resize": "squash"}, DataError, "'stretch', 'crop', 'pad'"),
         (untouched(), {"interpolation": "bilinaer"}, DataError, "Did you mean 'bilinear'"),
     ],
@@ -236,6 +237,19 @@ def test_all_bad_images_are_named_at_once_and_the_others_are_kept(net, tmp_path,
     acts = extract(net, [paths[i] for i in (0, 1, 3, 4, 6, 7)], batch_size=2, cache=tmp_path / "cache")
     assert len(acts["first"]) == 6
     assert computed(shapes) == 0
+
+
+def test_an_image_too_small_for_the_network_is_named(any_size):
+    with pytest.raises(DataError, match=r"small cannot read images of this size.\nReceived: .*\(2, 2\) px"):
+        extract(any_size, [pictures(1)[0], pictures(1)[0][:2, :2]])
+
+
+def test_a_part_of_the_cache_that_cannot_be_read_now_is_kept(net, tmp_path, monkeypatch):
+    extract(net, pictures(3), cache=tmp_path)
+    monkeypatch.setattr(activations, "read_arrays", Mock(side_effect=MemoryError))
+    with pytest.warns(RuntimeWarning, match="computed again"):
+        extract(net, pictures(3), cache=tmp_path)
+    assert len(parts(tmp_path)) == 1
 
 
 def test_activations_that_are_no_numbers_are_reported():

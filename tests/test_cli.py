@@ -178,6 +178,7 @@ def report(capsys: pytest.CaptureFixture[str], *, code: int = 0) -> dict[str, An
 
 
 def test_doctor_names_the_command_for_what_is_not_here(here, capsys):
+    (here / "weights" / "unpacked").mkdir(parents=True, exist_ok=True)
     found = report(capsys)
     assert found["broken"] == found["data"] == found["weights"] == found["missing"] == []
     assert {"numpy", "keras"} <= {package["name"] for package in found["packages"]}

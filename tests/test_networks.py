@@ -261,6 +261,18 @@ def test_taps_can_be_any_layers_under_any_names():
     assert list(net.taps) == ["conv_pw_1", "conv_dw_2_relu", "softmax"]
     net = small_net(taps={"early": "conv_pw_1_relu", "logits": "pre_softmax"})
     assert net.taps == {"early": "conv_pw_1_relu", "logits": "reshape"}
+    taps = {"kernel": "conv1", "relu": "conv1_relu"}  # "conv1" alone is the tap that reads conv1_relu
+    assert load_network("control", taps=taps).taps == taps
+
+
+def test_fresh_weights_come_from_the_seed_alone_whatever_an_initialiser_says():
+    image = keras.Input((8, 8, 3))
+    layer = keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.HeNormal(seed=1))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(layer(image)))
+    nets = [load_network(model, weights="random", weights_seed=seed) for seed in (0, 1, 1)]
+    first, second, again = (net.weights_digest for net in nets)
+    assert first != second == again
+    assert load_network(model).weights_digest not in (first, second)
 
 
 def test_a_tap_answers_to_its_names_in_the_paper_and_in_older_keras():

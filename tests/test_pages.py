@@ -129,6 +129,14 @@ def test_plot_describes_itself_and_its_places_are_linear_in_value():
     assert len([line for line in svg.iter("line") if not line.get("class")]) == 1
 
 
+def test_an_interval_without_an_end_leaves_the_other_marks_where_they_are():
+    endless, other = pages.plot(verdicts((0.1, -np.inf, np.inf), (0.2, 0.1, 0.3)))["marks"]
+    assert endless["at"]["low"] is None is endless["at"]["high"]
+    assert [other["at"][name] for name in ("low", "effect", "high")] == sorted(
+        other["at"][name] for name in ("low", "effect", "high")
+    )
+
+
 def test_vast_values_bend_the_axis_and_nothing_finite_gives_no_plot():
     text = drawn(verdicts((-1e12, -4e12, 2e12)))
     assert "compressed axis" in text

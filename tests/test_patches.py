@@ -127,6 +127,12 @@ def test_border_rules_leave_out_or_clip_what_the_border_cuts():
         assert table.mean_area_px.item() == pytest.approx(np.mean(shares), rel=1e-9)
 
 
+def test_magnifications_may_come_one_by_one():
+    sources = [source(outlines(field_of_ellipses()), name) for name in "ab"]
+    found = slide_patches(sources, name="t", size=128, magnifications=iter([40.0, 20.0])).table
+    assert found.groupby("slide").magnification.nunique().to_dict() == {"a": 2, "b": 2}
+
+
 def test_background_is_left_out_and_counted():
     image = np.full((256, 256, 3), 245, np.uint8)
     image[:, :128] = PINK

@@ -76,8 +76,11 @@ def test_words_flags_and_missing_values_survive(tmp_path: Path) -> None:
         {"name": ["None", "NA", "x"], "value": [1.0, np.nan, 2.0], "condition": ["true"] * 3}
     )
     table = table.assign(at_edge=[True, False, True], whole=[1, 2, 3])
-    write(tmp_path, {"t": table})
-    pd.testing.assert_frame_equal(read_results(tmp_path).table("t"), table)
+    table = table.assign(image=["000012", "000013", "000014"], none=np.nan)
+    write(tmp_path, {"t": table, "flags": pd.DataFrame({"ok": [True, None, False]})})
+    read = read_results(tmp_path)
+    pd.testing.assert_frame_equal(read.table("t"), table)
+    assert [flag is True for flag in read.table("flags").ok] == [True, False, False]
 
 
 DAMAGE: dict[str, tuple[str, str | None, str]] = {  # the file, what becomes of it, and what is said

@@ -164,6 +164,8 @@ def classes(x: dict[str, list[float]], y: dict[str, list[float]]) -> pd.DataFram
         ),  # of equal ones the earlier
         (OUTPUTS, {}, "b"),
         (OUTPUTS, {"candidates": ["pre_softmax", "a"]}, "pre_softmax"),
+        (table_of({"softmax": [0.1], "pre_softmax": [0.2]}), {}, "pre_softmax"),  # nothing else was read
+        (table_of({"a": [0.1], "b": [0.2]}, measure=0), {"measure": 0}, "b"),
         (classes({"a": [0.9, np.nan], "b": [0.8], "c": [0.3]}, {"a": [0.9], "c": [0.3]}), {}, "c"),
         (table_of({"a": [-np.inf, 0.9], "b": [-3.0, -3.0]}), {}, "b"),  # a bad score is no missing one
     ],
@@ -263,6 +265,7 @@ def test_groups_stay_in_one_half_and_classes_stay_balanced() -> None:
         ({"classes": ["common"] * 40 + ["rare"] * 8}, "of class 'rare'"),
         ({"measures": np.ones(48)}, "measures must vary"),
         ({"groups": np.repeat([0, 1], 24)}, "0 and 24 in repeat 0, of 1 groups"),
+        ({"random_state": -1}, "random_state must be a whole number of at least 0"),
     ],
 )
 def test_halves_that_cannot_be_split_are_refused(options: dict[str, Any], words: str) -> None:

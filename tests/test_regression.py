@@ -471,6 +471,8 @@ def holed(value, row=7, column=2):
         ({"y": ["a"] * 30}, ["measures", "real numbers"]),
         ({"y": pd.DataFrame({"a": np.arange(30.0), "flat": 1.0})}, ["measure 'flat' must vary"]),
         ({"y": np.ones((30, 0))}, ["at least one measure", "(30, 0)"]),
+        ({"y": pd.DataFrame(np.eye(30)[:, :2], columns=["a", "a"])}, ["a name of its own", "(30, 2)"]),
+        ({"groups": pd.Series(["a"] * 29 + [pd.NA], dtype="string")}, ["groups", "none in row 29 (1 "]),
         ({"estimator": "rigde"}, ["'rigde'", "Did you mean 'ridge'?", "'ols'"]),
         ({"estimator": ["ols", "ols"]}, ["once"]),
         ({"conditions": "shufled"}, ["'shufled'", "Did you mean 'shuffled'?"]),

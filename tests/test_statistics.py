@@ -150,6 +150,17 @@ def pair(a, b, **labels):
     return pd.concat([scores(a, tap="a", **labels), scores(b, tap="b", **labels)])
 
 
+def test_a_score_of_ones_own_is_no_label():
+    own = pair([0.6, 0.5, 0.8], [0.5, 0.45, 0.6])
+    own = own.assign(score=own.r2_test * 2)
+    found = [
+        compare_taps(own, "a", "b", value=value).mean_difference.item() for value in ("r2_test", "score")
+    ]
+    assert found[1] == pytest.approx(2 * found[0])
+    with pytest.raises(DataError, match="a table came twice"):
+        summarize(pd.concat([own, own.assign(score=1.0)]), value="score")
+
+
 def test_paired_comparison_matches_the_formula():
     a, b = np.array([0.6, 0.5, 0.8, 0.7]), np.array([0.5, 0.45, 0.6, 0.65])
     row = compare_taps(pair(a, b), "a", "b").iloc[0]

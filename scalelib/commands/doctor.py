@@ -90,8 +90,8 @@ def _packages() -> list[dict[str, str]]:
 def _weights(root: Path) -> list[dict[str, str]]:
     """Weight files here, and whether they are whole; Keras checks the digests of its own when it loads them."""
     published = {source.home(root) / source.target: source for source in SOURCES.values() if source.checksum}
-    rows = []
-    for path in sorted([*(root / "weights").glob("*"), *(keras_home() / "models").glob("*")]):
+    rows, there = [], [*(root / "weights").glob("*"), *(keras_home() / "models").glob("*")]
+    for path in sorted(filter(Path.is_file, there)):
         state = "readable" if is_whole(path) else "damaged"
         if path in published:
             state = "as published" if published[path].is_present(root) else "damaged"

@@ -39,7 +39,7 @@ class Weights(Source):
         from scalelib.networks import find_imagenet_file
 
         try:
-            return find_imagenet_file(self.network, root=root, **self.options).is_file()
+            return find_imagenet_file(self.network, root, **self.options).is_file()
         except WeightsError:  # missing, damaged, or never published
             return False
 

@@ -72,10 +72,8 @@ def _from_results(folder: Path) -> tuple[dict[str, Any], str, str]:
     from scalelib.results import read_results
 
     names = ("network", "weights", "weights_seed", "alpha", "no_top", "input_size", "preprocess", "taps")
-    rule, advice = (
-        "--from wants a results folder of quantify",
-        "Or name the tap with --at and the network with --network",
-    )
+    rule = "--from wants a results folder of quantify"
+    advice = "Or name the tap with --at and the network with --network"
     with refusing("prune", rule, folder, advice, error=ResultsError):
         results = read_results(folder)
         card = results.card.data

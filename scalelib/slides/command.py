@@ -204,7 +204,7 @@ def _network_of(estimator: Any, options: argparse.Namespace) -> Any:
     from scalelib.slides.magnification import load_described
 
     network = dict(estimator.network)
-    whole = {"name", "tap", "weights", "weights_digest"} <= set(network)
+    whole = {"name", "tap", "weights", "weights_digest", "input_size", "options"} <= set(network)
     _refuse(whole, f"{options.estimator} does not name its network", network, "Fit it with --fit.")
     chosen = network_arguments(options)
     chosen |= {"tap": options.tap} if options.tap else {}

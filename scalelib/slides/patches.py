@@ -305,7 +305,7 @@ def slide_patches(
     require(border in ("clear", "clip"), "border rule", "one of 'clear', 'clip'", repr(border), keeps)
     require(layout in ("grid", "cover"), "slide_patches", "layout is 'grid' or 'cover'", repr(layout))
     check_splits([s.slide for s in sources], [s.group for s in sources], [s.split for s in sources])
-    rng = np.random.default_rng(random_state)
+    rng, magnifications = np.random.default_rng(random_state), list(magnifications)
     counts: Counter[str] = Counter()
     rows: list[dict[str, object]] = []
     for one in track(sources, label="slides", unit="slide"):

@@ -52,7 +52,7 @@ def area_mean(
     return np.clip(np.rint(shrunk), 0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)  # each as large as a slide is wide
 def _overlaps(start: float, stop: float, n_new: int, n_old: int) -> np.ndarray:
     """Weights of shape (n_new, n_old): the share of each new pixel that each old one covers."""
     edges = np.linspace(start, stop, n_new + 1)[:, None]
