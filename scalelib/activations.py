@@ -265,8 +265,8 @@ def _read(
 ) -> tuple[list[int], dict[str, np.ndarray]]:
     missing = batch_size - len(batch) if net.input_size is not None else 0
     pixels = np.stack([one.content for one in [*batch, *batch[-1:] * missing]])
-    received = f"{batch[0].name}, {pixels.shape[1:3]} px"
-    with refusing("extract", f"{net.name} cannot read images of this size", received, causes=ValueError):
+    received = f"{len(batch)} images from {batch[0].name} on, {pixels.shape[1:3]} px"
+    with refusing("extract", f"{net.name} cannot read images of this size or number", received):
         values = {tap: array[: len(batch)] for tap, array in read_taps(reader, pixels).items()}
     for tap, array in values.items():
         bad = [one.name for one, row in zip(batch, array, strict=True) if not np.isfinite(row).all()]

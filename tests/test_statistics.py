@@ -151,12 +151,10 @@ def pair(a, b, **labels):
 
 
 def test_a_score_of_ones_own_is_no_label():
-    own = pair([0.6, 0.5, 0.8], [0.5, 0.45, 0.6])
-    own = own.assign(score=own.r2_test * 2)
-    found = [
-        compare_taps(own, "a", "b", value=value).mean_difference.item() for value in ("r2_test", "score")
-    ]
-    assert found[1] == pytest.approx(2 * found[0])
+    table = pair([0.6, 0.5, 0.8], [0.5, 0.45, 0.6])
+    own = table.assign(score=table.r2_test * 2)
+    apart, twice = compare_taps(table, "a", "b"), compare_taps(own, "a", "b", value="score")
+    assert twice.mean_difference.item() == pytest.approx(2 * apart.mean_difference.item())
     with pytest.raises(DataError, match="a table came twice"):
         summarize(pd.concat([own, own.assign(score=1.0)]), value="score")
 
