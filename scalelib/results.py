@@ -403,7 +403,7 @@ def _typed(column: pd.Series) -> pd.Series:
     if flags.count() == column.count() > 0:
         return flags
     try:  # 000012 is a word, such as the name of an image
-        return column if column.str.fullmatch(r"0\d+").any() else pd.to_numeric(column)
+        return column if column.astype("string").str.fullmatch(r"0\d+").any() else pd.to_numeric(column)
     except ValueError:
         return column
 
