@@ -40,7 +40,7 @@ def best_layer(
         Rows to use, where the table has these columns.
     candidates : iterable of str, optional
         Taps to choose from. Default: all but ``pre_softmax`` and ``softmax``, since a network is cut
-        at its features.
+        at its features; where nothing else was read, these.
 
     Returns
     -------

@@ -219,9 +219,9 @@ def layerwise_r2(
     ----------
     acts : mapping of str to array_like, shape (n_images, channels)
         Pooled activations per tap, finite. Fitted in float64.
-    measures : array_like, shape (n_images,) or (n_images, n_measures), or DataFrame
-        One concept measure per image, finite and not constant; or several, which share the
-        decompositions and cost little more than one.
+    measures : array_like, shape (n_images,), or ndarray or DataFrame, shape (n_images, n_measures)
+        One concept measure per image, finite and not constant; or several with names of their own,
+        which share the decompositions and cost little more than one.
     estimator : {"ridge", "ols", "ridge_unscaled", "pcr"} or sequence of these, default="ridge"
         See `scalelib.linear.fit_linear`. ``ols`` is the paper's.
     repeats : int, default=10
