@@ -240,7 +240,9 @@ def test_all_bad_images_are_named_at_once_and_the_others_are_kept(net, tmp_path,
 
 
 def test_an_image_too_small_for_the_network_is_named(any_size):
-    with pytest.raises(DataError, match=r"small cannot read images of this size or number.\nReceived: .*\(4, 4\) px"):
+    with pytest.raises(
+        DataError, match=r"small cannot read images of this size or number.\nReceived: .*\(4, 4\) px"
+    ):
         extract(any_size, [pictures(1)[0], pictures(1)[0][:4, :4]])
 
 
