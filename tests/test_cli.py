@@ -144,7 +144,7 @@ def test_weights_of_keras_are_brought_by_keras(here, monkeypatch, capsys):
     (file := models / "mobilenet_2_5_224_tf_no_top.h5").write_bytes(b"half")
     assert cli.main(command) == 0
     assert len(built) == 2, "a damaged one is not here; Keras is asked again"
-    monkeypatch.setattr("scalelib.networks.find_imagenet_file", lambda name, **options: file)
+    monkeypatch.setattr("scalelib.networks.find_imagenet_file", lambda name, root, **options: file)
     assert cli.main(command) == 0
     assert len(built) == 2
     assert "Everything is here" in capsys.readouterr().out
