@@ -192,8 +192,8 @@ def beats(evidence: Evidence, *, other: str, from_depth: float, exclude: Sequenc
     trained, untrained = (evidence.curve(name).set_index("tap") for name in ("imagenet", other))
     taps = list(trained.index)
     late = [tap for i, tap in enumerate(taps) if i >= from_depth * (len(taps) - 1) and tap not in exclude]
-    if unread := [tap for tap in late if tap not in untrained.index]:
-        raise MissingRows(f"With {other} weights the network was not read at {', '.join(unread)}.")
+    if unread := [tap for tap in late if tap not in untrained.index or untrained.units[tap] < 2]:
+        raise MissingRows(f"With two {other} seeds the network was not read at {', '.join(unread)}.")
     upper = 0.975
     both = [(t.high - t["mean"])[late] / stats.t.ppf(upper, t.units[late] - 1) for t in (trained, untrained)]
     error = np.hypot(*both)

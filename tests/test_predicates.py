@@ -272,7 +272,7 @@ MISSING = {
     "a network less": (GROWS, falling({"p": 0.0, "q": 0.1, "r": 0.2}), {}, "network 's'"),
     "no twin": (FURTHER, layerwise({"a": LOW, "pre_softmax": LOW}), {}, "one scale"),
     "other taps": (FORETOLD, troughs(1.0).assign(tap="a"), {}, "not read at mixed0, mixed1"),
-    "one seed": (BEATS, against_random({"a": LOW}, {"a": [0.0] * 3}).query("weights_seed < 1"), {}, "of two seeds"),
+    "one seed": (BEATS, against_random({"a": LOW}, {"a": [0.0] * 3}).query("weights_seed < 1"), {}, "With two random seeds"),
     "fewer taps": (BEATS, against_random({"a": LOW, "b": HIGH}, {"a": [0.0] * 3}), {}, "not read at b"),
 }  # fmt: skip
 
