@@ -347,8 +347,8 @@ def along_layers(
         line[0].set_ylabel(network, fontsize=text)
     for ax, name in zip(axes[0], columns.values(), strict=True):
         ax.set_title(name, fontsize=text)
-    ends = tables[2]["mae_px"].agg(["min", "max"]) * [0.8, 1.1]
-    axes[0, 0].set_ylim(min(50, ends["min"]), max(200, ends["max"]))  # few layers are worse than that
+    errors = tables[2]["mae_px"]  # few layers are worse than 200 px
+    axes[0, 0].set_ylim(min(50, 0.8 * errors.min()), max(200, 1.1 * errors.max()))
     axes[0, -1].set_ylim(-0.1, 1)
     fig.supxlabel("relative depth of the layer (0 first, 1 last)", fontsize=text)
     merged_legend(fig, loc="outside upper center", ncols=2 if narrow else 4, fontsize=text)
