@@ -79,8 +79,8 @@ def comparison_form(compared: pd.DataFrame) -> pd.DataFrame:
         {
             "network": compared["network"],
             "score": compared["score"].replace("mae_px", "error (px)"),
-            "row": compared["first"].map(ROW_NAMES),
-            "minus": compared["second"].map(ROW_NAMES),
+            "row": compared["first"].replace(ROW_NAMES),
+            "minus": compared["second"].replace(ROW_NAMES),
             "difference (95 %)": [span(*found) for found in differences],
             "p, Holm": compared["p_holm"],
             "slides above zero": slides.agg(" of ".join, axis=1),
