@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,30 @@ def test_table_2_and_comparisons_follow_from_the_scores() -> None:
     agree(f"{NAME}/compared", compare_rows(area), keys=keys, whole=True, **small)
     again = compare_rows(area, pairs=[("pretrained", "scratch")])
     agree(f"{NAME}/started", again, keys=keys, whole=True, **small)
+
+
+@recomputes(f"{NAME}/cuts")
+def test_every_other_end_of_training_is_compared_with_the_rules_cut_by_all_signs_of_the_slides() -> None:
+    scores, rules = archived(f"{NAME}/transfer"), chosen_taps(archived("04_layerwise_r2/answers"))
+    area = scores[(scores.target == "area") & (scores.slide != "all") & (scores.row != "scratch")]
+    again = []
+    for (network, tap, score), mean in {
+        (*of, score): part.groupby("slide")[score].mean()
+        for of, part in area.groupby(["network", "tap"])
+        for score in ("mae_px", "kappa")
+    }.items():
+        if tap == rules[network]:
+            continue
+        rule = area[(area.network == network) & (area.tap == rules[network])].groupby("slide")[score].mean()
+        gap = (mean - rule).dropna().to_numpy()
+        sums = np.array(list(product((-1, 1), repeat=len(gap)))) @ gap
+        row = {"network": network, "score": score, "first": tap, "n_slides": len(gap)}
+        again.append(row | {"difference": gap.mean(), "p": (abs(sums) >= abs(gap.sum()) - 1e-9).mean()})
+    stored = archived(f"{NAME}/cuts")
+    keys = ["network", "score", "first"]
+    agree(f"{NAME}/cuts", pd.DataFrame(again), keys=keys, **ROUNDED | {"abs": 1e-3})
+    assert len(again) == len(stored)
+    assert (stored.p_holm >= stored.p).all()
 
 
 @recomputes(f"{NAME}/rates")
