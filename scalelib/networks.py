@@ -348,6 +348,7 @@ def _preprocessing(wanted: str | Preprocess) -> tuple[Preprocess, str]:
 
 def imagenet_file(
     name: str,
+    /,
     *,
     include_top: bool = True,
     alpha: float = 1.0,
@@ -375,8 +376,7 @@ def find_imagenet_file(name: str, root: PathLike | None = None, /, **options: An
     top, models = options.get("include_top", True), sources.keras_home() / "models"
     wanted, digest = imagenet_file(name, **options)
     other, _ = imagenet_file(name, **options | {"include_top": not top})
-    flags = f" --alpha {options['alpha']}" if "alpha" in options else ""
-    flags += "" if top else " --no-top"
+    flags = (f" --alpha {options['alpha']}" if "alpha" in options else "") + ("" if top else " --no-top")
     advice = f"Put it into {models}, or run: scalelib fetch --weights {name}{flags}"
     if any((folder / other).is_file() for folder in (sources.data_root(root) / "weights", models)):
         advice += f"\n{other} is here: load_network({name!r}, include_top={not top}, …) would use it"

@@ -24,7 +24,7 @@ from scalelib.squeezenet import build_squeezenet, read_deep_compression
 
 small_net = partial(load_network, "MobileNet", alpha=0.25, input_size=64, weights="random")
 mobilenet = partial(built, "MobileNet", alpha=0.25, input_size=64)
-LIGHT = [("MobileNet", {"alpha": 0.25})]
+LIGHT = [("MobileNet", {"alpha": 0.25}), ("MobileNet", {"alpha": 0.25, "name": "own"})]
 HEAVY: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in application_names()),
     *(("MobileNet", {"alpha": alpha}) for alpha in (0.25, 0.5, 0.75, 1.0)),
