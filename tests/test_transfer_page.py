@@ -160,9 +160,9 @@ def test_what_is_told_follows_from_the_tables() -> None:
     told = s05_transfer.answers(pd.DataFrame({"network": ["a", "a"]}), runs)
     assert told == {"kept": "25 % of a", "late": 1.0, "n_runs": 3.0, "training_hours": 1.5}
     table = pd.DataFrame(
-        {"network": ["a", "a"], "row": ["pruned", "scratch"], "target": "area", "mae_px": [9.0, 3]}
+        {"network": "a", "row": ["cut", "scratch"], "tap": "b", "target": "area", "mae_px": [9.0, 3]}
     )
-    assert "patches: a (pruned), of 2 rows" in s05_transfer.no_better_than_mean(table, 8.0)
+    assert "patches: a (cut elsewhere, b), of 2 rows" in s05_transfer.no_better_than_mean(table, 8.0)
     assert "patches: none, of 2 rows" in s05_transfer.no_better_than_mean(table, 10.0)
 
 

@@ -168,7 +168,7 @@ def no_better_than_mean(table_2: pd.DataFrame, mean_error: float) -> str:
     """Rows of Table 2 whose error, averaged over seeds, is not below that of predicting the training mean, in words."""
     rows = table_2[table_2["target"] == "area"]
     weak = rows[rows["mae_px"] >= mean_error]
-    named = _listed(weak["network"] + " (" + weak["row"].map(CUT_TOO) + ")") or "none"
+    named = _listed(weak["network"] + " (" + weak["row"].map(CUT_TOO) + ", " + weak["tap"] + ")") or "none"
     return f"No better than predicting the mean area of the training patches: {named}, of {len(rows)} rows."
 
 
