@@ -290,8 +290,7 @@ def sensitivity(
         batches = read_batches(net, reader, given, batch_size=batch_size)
     slopes: dict[int, float] = {}
     for rows, values in batches:
-        found = _slopes(head, values[where], rcv.direction, output, step)
-        slopes.update(zip(rows, found, strict=True))
+        slopes.update(zip(rows, _slopes(head, values[where], rcv.direction, output, step), strict=True))
     require(slopes, operation, "at least one image is needed", "none")
     return np.array([slopes[row] for row in sorted(slopes)])
 

@@ -95,7 +95,7 @@ ESTIMATORS = ("ols", "ridge", "ridge_unscaled", "pcr")
 ALPHAS = np.append(10.0 ** np.arange(-3, 4.0625, 0.125), np.inf)
 UNSHRUNK = 0.99
 RESOLVED = 1e-12
-TIE = 1 + 1e-9
+TIE, ALIKE = 1 + 1e-9, 1e-10
 WELL_CONDITIONED = 1e-8
 AT_ONCE = 100_000
 
@@ -251,14 +251,18 @@ def _best_candidate(left: np.ndarray, y: np.ndarray, projected: np.ndarray, lost
     With the hat matrix H = 11ᵀ/n + U diag(kept) Uᵀ the residual of a row that is left out is exactly eᵢ / (1 − Hᵢᵢ)
     (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
     """
-    leverage, spanned = left**2, left.shape[1] == len(left) - 1  # all but the mean
-    outside = 0 * y if spanned else y - left @ projected
-    free = 1 - 1 / len(left) - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
-    free[:, free.min(axis=0) <= RESOLVED] = np.nan  # there is a row that nothing but itself predicts
-    errors, step = np.empty((len(lost), y.shape[1])), max(1, AT_ONCE // (len(lost) * len(y)))
+    n, leverage, mix = len(left), left**2, np.eye(len(lost))
+    outside = 0 * y if left.shape[1] == n - 1 else y - left @ projected  # of all directions but the mean
+    free = 1 - 1 / n - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
+    # nan where there is a row that nothing but itself predicts
+    weights = np.where(free.min(axis=0) > RESOLVED, free, np.nan).T[:, None] ** -2
+    if y.shape[1] > len(lost):  # what neighbouring penalties lose is nearly alike: fewer products serve all
+        top = lost.max(axis=1, keepdims=True, initial=PRECISION)
+        mix, size, lost = np.linalg.svd(lost / top, full_matrices=False)
+        mix, lost = (top * mix * size)[:, used := size > ALIKE * size.max(initial=0)], lost[used]
+    errors, step = np.empty((len(mix), y.shape[1])), max(1, AT_ONCE // (len(mix) * n))
     for some in (slice(start, start + step) for start in range(0, y.shape[1], step)):
-        left_out = np.tensordot(left, lost.T[:, :, None] * projected[:, None, some], 1)
-        left_out += outside[:, None, some]
-        left_out /= free[:, :, None]
-        errors[:, some] = np.einsum("nak,nak->ak", left_out, left_out)
+        left_out = np.tensordot(mix, left @ (lost[:, :, None] * projected[:, some]), 1)
+        left_out += outside[:, some]
+        errors[:, some] = (weights @ np.square(left_out, left_out))[:, 0]
     return (errors <= np.nanmin(errors, axis=0) * TIE).argmax(axis=0)

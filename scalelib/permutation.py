@@ -123,8 +123,8 @@ def _table(arrays: dict[str, np.ndarray], statistic: np.ndarray, estimator: str)
     p, p_max = (((some >= reached).sum(axis=1) + 1) / statistic.shape[1] for some in (null, null.max(axis=0)))
     table = pd.DataFrame({"tap": list(arrays), "channels": [X.shape[1] for X in arrays.values()]})
     table = table.assign(estimator=estimator, permutations=null.shape[1], r2_test=observed)
-    table = table.assign(null_mean=null.mean(axis=1), null_q95=np.quantile(null, 0.95, axis=1))
-    return table.assign(p=p, p_max=p_max)
+    spread = {"null_mean": null.mean(axis=1), "null_q95": np.quantile(null, 0.95, axis=1)}
+    return table.assign(**spread, p=p, p_max=p_max)
 
 
 def _permuted(
@@ -133,7 +133,8 @@ def _permuted(
     """Measures permuted within cells of one stratum and one group, a permutation per column."""
     levels = [codes for codes in labels if codes is not None]
     cells = [rows.to_numpy() for _, rows in pd.Series(np.arange(len(y))).groupby(levels or [0 * y])]
-    possible = sum(_log_arrangements(y[rows]) for rows in cells)
+    counts = [np.unique(y[rows], return_counts=True)[1] for rows in cells]
+    possible = sum(special.gammaln(same.sum() + 1) - special.gammaln(same + 1).sum() for same in counts)
     wanted = np.log(permutations + 1)
     rule = f"at least {permutations + 1} different orders of the measures must be possible"
     received = f"{np.exp(min(possible, wanted)):.0f}, within {len(cells)} cells of the same stratum and group"
@@ -145,8 +146,3 @@ def _permuted(
         for rows in cells:
             columns[rows, column] = y[rng.permutation(rows)]
     return columns
-
-
-def _log_arrangements(values: np.ndarray) -> float:
-    counts = np.unique(values, return_counts=True)[1]
-    return float(special.gammaln(len(values) + 1) - special.gammaln(counts + 1).sum())

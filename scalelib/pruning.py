@@ -264,5 +264,4 @@ def prune(net: Network, *, at: str, outputs: int = 1, random_state: int = 0) -> 
 
 def _free(name: str, taken: set[str]) -> str:
     """The name, or the first of its numbered forms that no layer has yet."""
-    numbered = (f"{name}_{n}" if n > 1 else name for n in count(1))
-    return next(free for free in numbered if free not in taken)
+    return next(free for n in count(1) if (free := f"{name}_{n}" if n > 1 else name) not in taken)

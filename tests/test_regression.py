@@ -90,6 +90,23 @@ def test_alpha_is_that_of_least_error_when_each_row_is_really_left_out(n, d):
     assert fit_linear(X, y[:, None], "ridge").alpha[0] == pytest.approx(d * ALPHAS[int(np.argmin(errors))])
 
 
+@pytest.mark.parametrize("estimator", ["ridge", "ridge_unscaled", "pcr"])
+@pytest.mark.parametrize(
+    ("n", "d"), [(40, 300), (40, 39), (60, 8), (40, 0)], ids=["wide", "square", "tall", "constant"]
+)
+def test_of_many_targets_each_gets_what_it_gets_alone(estimator, n, d):
+    """Among many, what the candidates lose is put together from fewer vectors."""
+    rng = np.random.default_rng(3)
+    X = np.column_stack([np.ones(n), rng.normal(size=(n, d)) * np.geomspace(1, 30, d)])
+    Y = rng.normal(size=(n, 160)) + X[:, [-1]] * np.linspace(0, 3, 160)
+    many = fit_linear(X, Y, estimator)
+    for column in range(0, 160, 9):
+        alone = fit_linear(X, Y[:, [column]], estimator)
+        np.testing.assert_array_equal(many.alpha[column], alone.alpha[0])
+        np.testing.assert_array_equal(many.dof[column], alone.dof[0])
+        np.testing.assert_allclose(many.fitted[:, column], alone.fitted[:, 0], rtol=1e-9, atol=1e-9)
+
+
 def test_ridge_dof_is_the_trace_of_the_hat_matrix_minus_one():
     X, y = problem(50, 10, noise=2.0)
     fit = fit_linear(X, y[:, None], "ridge")
