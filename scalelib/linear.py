@@ -97,7 +97,7 @@ UNSHRUNK = 0.99
 RESOLVED = 1e-12
 TIE, ALIKE = 1 + 1e-9, 1e-10
 WELL_CONDITIONED = 1e-8
-AT_ONCE = 100_000
+AT_ONCE = 200_000
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _best_candidate(left: np.ndarray, y: np.ndarray, projected: np.ndarray, lost
     (Allen 1974; Golub, Heath and Wahba 1979), the intercept refitted.
     """
     n, leverage, mix = len(left), left**2, np.eye(len(lost))
-    outside = 0 * y if left.shape[1] == n - 1 else y - left @ projected  # of all directions but the mean
+    outside = None if left.shape[1] == n - 1 else y - left @ projected  # of all directions but the mean
     free = 1 - 1 / n - leverage.sum(axis=1, keepdims=True) + leverage @ lost.T
     # nan where there is a row that nothing but itself predicts
     weights = np.where(free.min(axis=0) > RESOLVED, free, np.nan).T[:, None] ** -2
@@ -263,6 +263,7 @@ def _best_candidate(left: np.ndarray, y: np.ndarray, projected: np.ndarray, lost
     errors, step = np.empty((len(mix), y.shape[1])), max(1, AT_ONCE // (len(mix) * n))
     for some in (slice(start, start + step) for start in range(0, y.shape[1], step)):
         left_out = np.tensordot(mix, left @ (lost[:, :, None] * projected[:, some]), 1)
-        left_out += outside[:, some]
+        if outside is not None:
+            left_out += outside[:, some]
         errors[:, some] = (weights @ np.square(left_out, left_out))[:, 0]
     return (errors <= np.nanmin(errors, axis=0) * TIE).argmax(axis=0)
