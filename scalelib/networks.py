@@ -201,7 +201,8 @@ def load_network(
     if 0 < reach < len(steps):
         steps = steps[:reach]
         model = keras.Model(model.inputs[0], steps[-1].outputs[0], name=model.name)
-        default = {tap: layer for tap, layer in default.items() if layer in {step.name for step in steps}}
+        there = {step.name for step in steps}
+        default = {tap: layer for tap, layer in default.items() if layer in there}
         end = next(reversed(default), steps[-1].name)
     arrays = ((step.name, array) for step in model.layers for array in step.get_weights() if is_float(array))
     unset = next((name for name, array in arrays if not np.isfinite(array).all()), None)

@@ -130,15 +130,12 @@ def test_every_other_end_of_training_is_compared_with_the_rules_cut_by_all_signs
     scores, rules = archived(f"{NAME}/transfer"), chosen_taps(archived("04_layerwise_r2/answers"))
     area = scores[(scores.target == "area") & (scores.slide != "all") & (scores.row != "scratch")]
     again = []
-    for (network, tap, score), mean in {
-        (*of, score): part.groupby("slide")[score].mean()
-        for of, part in area.groupby(["network", "tap"])
-        for score in ("mae_px", "kappa")
-    }.items():
+    by_slide = area.groupby(["network", "tap", "slide"])[["mae_px", "kappa"]].mean()
+    for (network, tap), score in product(by_slide.index.droplevel("slide").unique(), by_slide):
         if tap == rules[network]:
             continue
-        rule = area[(area.network == network) & (area.tap == rules[network])].groupby("slide")[score].mean()
-        gap = (mean - rule).dropna().to_numpy()
+        of = by_slide.loc[network, score]
+        gap = (of[tap] - of[rules[network]]).to_numpy()
         sums = np.array(list(product((-1, 1), repeat=len(gap)))) @ gap
         row = {"network": network, "score": score, "first": tap, "n_slides": len(gap)}
         again.append(row | {"difference": gap.mean(), "p": (abs(sums) >= abs(gap.sum()) - 1e-9).mean()})
